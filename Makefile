@@ -1,0 +1,107 @@
+# Makefile
+#	  Build, install, try and test pg_elector.
+#
+#	  make setup	install the Debian packages that are missing (apt-get)
+#	  make			build the library and the program
+#	  make install	put them where this PostgreSQL looks for them
+#	  make demo		three servers and an etcd, a crash and a switchover
+#	  make test		everything; the last line is "N passed, N failed"
+#	  make bench	failover times and overhead
+#
+# Another PostgreSQL: make PG_CONFIG=/path/to/pg_config.  With a compiler whose
+# warnings are not known yet: make WERROR=
+
+PG_CONFIG = pg_config
+WERROR = -Werror
+
+# What the library and the program share comes first: src/core is pure, src/etcd
+# knows no PostgreSQL (see src/README).
+CORE_OBJS = $(patsubst %.c,%.o,$(wildcard src/core/*.c))
+ETCD_OBJS = $(patsubst %.c,%.o,$(wildcard src/etcd/*.c))
+SERVER_OBJS = $(patsubst %.c,%.o,$(wildcard src/server/*.c))
+PROGRAM_OBJS = $(patsubst %.c,%.o,$(wildcard src/program/*.c))
+
+MODULE_big = pg_elector
+OBJS = $(SERVER_OBJS) $(ETCD_OBJS) $(CORE_OBJS)
+EXTENSION = pg_elector
+DATA = $(wildcard pg_elector--*.sql)
+PGFILEDESC = "pg_elector - PostgreSQL servers that elect their own primary"
+
+# The program has a rule of its own below: PGXS cannot link one beside
+# MODULE_big.
+SCRIPTS_built = $(if $(PROGRAM_OBJS),pg_elector)
+
+WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers -Wno-clobbered $(WERROR)
+PG_CFLAGS = $(WARNINGS)
+PG_CPPFLAGS = -Isrc -I$(libpq_srcdir) -MMD -MP
+SHLIB_LINK = $(libpq) -lcurl -lcjson
+
+EXTRA_CLEAN = build $(PROGRAM_OBJS) $(wildcard src/*/*.d) tmp_check
+
+# Nothing here is inlined into queries, so no bitcode.
+override with_llvm = no
+
+# setup is there to install pg_config, and what calls setup must work without.
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+else
+all install clean:
+	@echo "$(PG_CONFIG) or PostgreSQL's development files are missing: make setup" >&2; exit 1
+endif
+
+-include $(wildcard src/*/*.d build/*/*.d)
+
+.DEFAULT_GOAL := all
+
+$(PROGRAM_OBJS): override CPPFLAGS += -DFRONTEND
+
+pg_elector: $(PROGRAM_OBJS) $(ETCD_OBJS) $(CORE_OBJS)
+	$(CC) $(CFLAGS) $^ $(libpq_pgport) $(LDFLAGS) $(LDFLAGS_EX) -lcurl -lcjson -o $@
+
+#
+# Helpers of the tests, and the unit tests: these carry sanitizers, and objects
+# of their own.
+#
+KIT_PROGRAMS = $(patsubst test/kit/%.c,build/kit/%,$(wildcard test/kit/*.c))
+UNIT_PROGRAMS = $(patsubst test/unit/%.c,build/unit/%,$(wildcard test/unit/test_*.c))
+UNIT_OBJS = $(patsubst src/%.o,build/unit/%.o,$(ETCD_OBJS) $(CORE_OBJS))
+UNIT_CFLAGS = -std=gnu99 -g -O1 -fno-omit-frame-pointer -D_GNU_SOURCE \
+	-fsanitize=address,undefined -fno-sanitize-recover=all $(WARNINGS)
+
+kit: $(KIT_PROGRAMS)
+unit: $(UNIT_PROGRAMS)
+
+build/kit/%: test/kit/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -Wno-missing-format-attribute -I$(libpq_srcdir) $< -L$(libdir) -lpq -o $@
+
+build/unit/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(UNIT_CFLAGS) -MMD -MP -c $< -o $@
+
+build/unit/test_%: test/unit/test_%.c $(UNIT_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(UNIT_CFLAGS) -Isrc $< $(UNIT_OBJS) -lcurl -lcjson -lpthread -o $@
+
+.SECONDARY: $(UNIT_OBJS)
+
+-include $(wildcard build/unit/*/*.d)
+
+#
+# These bring what they need, pg_config included.
+#
+setup:
+	@test/setup
+
+demo:
+	@test/demo
+
+test:
+	@test/run $(TESTS)
+
+bench:
+	@test/bench/run
+
+.PHONY: setup demo test bench kit unit

@@ -1,0 +1,135 @@
+/* pg_elector--1.0.sql */
+
+\echo Use "CREATE EXTENSION pg_elector" to load this file. \quit
+
+--
+-- For everybody
+--
+
+CREATE FUNCTION elector_is_leader() RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION elector_is_leader() IS
+'whether this node takes writes now: it is the primary, and its lease has not ended';
+
+CREATE FUNCTION elector_term() RETURNS bigint
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION elector_term() IS
+'term this node leads, a fencing token that only grows; NULL where it does not lead';
+
+CREATE FUNCTION elector_status_rows(
+    OUT node text, OUT role text, OUT state text, OUT term bigint,
+    OUT timeline integer, OUT lsn pg_lsn, OUT lag_bytes bigint,
+    OUT lease_ms_left bigint, OUT priority integer, OUT zone text, OUT detail text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION elector_status_rows() IS 'rows of elector_status';
+
+CREATE VIEW elector_status AS
+    SELECT * FROM elector_status_rows() ORDER BY node;
+COMMENT ON VIEW elector_status IS
+'the cluster as this node sees it, one row a member; asks the members, for half a second at most';
+COMMENT ON COLUMN elector_status.node IS 'name of the member';
+COMMENT ON COLUMN elector_status.role IS 'leader or follower';
+COMMENT ON COLUMN elector_status.state IS 'what it is doing, in a word or two: open, streaming, down, ...';
+COMMENT ON COLUMN elector_status.term IS 'term it leads or follows';
+COMMENT ON COLUMN elector_status.timeline IS 'timeline it is on';
+COMMENT ON COLUMN elector_status.lsn IS 'end of the WAL it has written, or received';
+COMMENT ON COLUMN elector_status.lag_bytes IS 'how far that is behind the leader, in bytes';
+COMMENT ON COLUMN elector_status.lease_ms_left IS 'time left of its lease in etcd, in milliseconds';
+COMMENT ON COLUMN elector_status.priority IS 'among equally advanced members the highest becomes leader';
+COMMENT ON COLUMN elector_status.zone IS 'failure domain';
+COMMENT ON COLUMN elector_status.detail IS 'what it waits for or what is wrong, and what to do';
+
+CREATE FUNCTION elector_lease_rows(
+    OUT id text, OUT ttl_ms bigint, OUT left_ms bigint, OUT renewals bigint,
+    OUT failures bigint, OUT round_trip_ms double precision)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION elector_lease_rows() IS 'rows of elector_lease';
+
+CREATE VIEW elector_lease AS SELECT * FROM elector_lease_rows();
+COMMENT ON VIEW elector_lease IS
+'this node''s lease in etcd: a leader''s that its leadership hangs on, a follower''s that says it is there; no row without one';
+COMMENT ON COLUMN elector_lease.id IS 'lease ID, in hexadecimal, as etcdctl shows it';
+COMMENT ON COLUMN elector_lease.ttl_ms IS 'how long etcd keeps it unrenewed, in milliseconds';
+COMMENT ON COLUMN elector_lease.left_ms IS 'time left, the margin already taken off, in milliseconds';
+COMMENT ON COLUMN elector_lease.renewals IS 'renewals that etcd confirmed';
+COMMENT ON COLUMN elector_lease.failures IS 'renewals that it did not answer in time';
+COMMENT ON COLUMN elector_lease.round_trip_ms IS 'time of the last renewal, in milliseconds';
+
+CREATE FUNCTION elector_history_rows(
+    OUT term bigint, OUT leader text, OUT elector text, OUT timeline integer,
+    OUT lsn pg_lsn, OUT reason text, OUT revoked text, OUT note text,
+    OUT began_at timestamptz, OUT opened_at timestamptz,
+    OUT lock_ms integer, OUT revoke_ms integer, OUT establish_ms integer,
+    OUT promote_ms integer, OUT open_ms integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION elector_history_rows() IS 'rows of elector_history';
+
+CREATE VIEW elector_history AS
+    SELECT * FROM elector_history_rows() ORDER BY term;
+COMMENT ON VIEW elector_history IS 'the last hundred leaderships';
+COMMENT ON COLUMN elector_history.term IS 'number of the leadership; grows by one each time';
+COMMENT ON COLUMN elector_history.leader IS 'node that became leader';
+COMMENT ON COLUMN elector_history.elector IS 'node that ran the change';
+COMMENT ON COLUMN elector_history.timeline IS 'timeline of the term';
+COMMENT ON COLUMN elector_history.lsn IS 'where it began';
+COMMENT ON COLUMN elector_history.reason IS 'why there was a change';
+COMMENT ON COLUMN elector_history.revoked IS 'how the leadership before was proven over: handed over, released, fenced, lease gone, none';
+COMMENT ON COLUMN elector_history.note IS 'what an operator should know, for instance that rows may be missing';
+COMMENT ON COLUMN elector_history.began_at IS 'when leadership was won in etcd';
+COMMENT ON COLUMN elector_history.opened_at IS 'when writes were taken; NULL if they never were';
+COMMENT ON COLUMN elector_history.lock_ms IS 'from noticing that there is no leader to holding the election lock, in milliseconds';
+COMMENT ON COLUMN elector_history.revoke_ms IS 'from there until the members were fenced and a candidate chosen, in milliseconds';
+COMMENT ON COLUMN elector_history.establish_ms IS 'the transaction that won leadership in etcd, in milliseconds';
+COMMENT ON COLUMN elector_history.promote_ms IS 'from there until the promotion was complete, in milliseconds';
+COMMENT ON COLUMN elector_history.open_ms IS 'from there until the term was recorded as open, in milliseconds';
+
+--
+-- For operators
+--
+
+CREATE FUNCTION elector_switchover(target text DEFAULT NULL) RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_switchover(text) IS
+'ask the leader to hand over to the target, or to the best follower; returns the target when the request is recorded, and elector_status shows what becomes of it';
+
+--
+-- For the other nodes
+--
+
+CREATE FUNCTION elector_report() RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION elector_report() IS 'what this node says of itself, for the other nodes';
+
+CREATE FUNCTION elector_fence(request text) RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_fence(text) IS
+'close the gate and follow nobody for a newer term, for the node that runs an election; answers when that is complete';
+
+CREATE FUNCTION elector_establish(request text) RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_establish(text) IS
+'become leader, for the node that runs an election and has chosen this one';
+
+REVOKE ALL ON FUNCTION elector_switchover(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_report() FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_fence(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_establish(text) FROM PUBLIC;
+
+CREATE FUNCTION elector_grant_peer(role regrole) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog
+AS $$
+BEGIN
+    EXECUTE format('ALTER ROLE %s REPLICATION', role);
+    EXECUTE format('GRANT pg_checkpoint TO %s', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.elector_report(), @extschema@.elector_fence(text), @extschema@.elector_establish(text) TO %s', role);
+    EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %s', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean), pg_catalog.pg_stat_file(text, boolean), pg_catalog.pg_read_binary_file(text), pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO %s', role);
+END
+$$;
+COMMENT ON FUNCTION elector_grant_peer(regrole) IS
+'give a role what the user of pg_elector.conninfo needs to replicate, elect, and rewind';
+REVOKE ALL ON FUNCTION elector_grant_peer(regrole) FROM PUBLIC;

@@ -1,0 +1,325 @@
+/*
+ * decide.c
+ *	  What one elector does next, from all it knows at one instant.
+ *
+ * elector_decide() is level-triggered: it is called after every event and from
+ * nothing but the view derives one action.  The worker carries the action out,
+ * looks again, and asks again; an action that is still under way when asked
+ * again is harmless to repeat.  What a node must remember between two calls is
+ * a field of the view.
+ *
+ * The order of the questions is the order of what matters: first whether this
+ * node takes part at all, then a leadership that is ours, then a server that is
+ * a primary and must not be, then whom to follow, and only then, in elect.c,
+ * whether to run an election.
+ *
+ * The trap: `leader` in the view is what etcd said when it last spoke.  Nothing
+ * is decided while the view is not `known`, except that the gate closes by the
+ * clock, without us.  What must not race is compared again in etcd, by the
+ * transaction that carries the action out.
+ */
+#include "decide.h"
+#include "durability.h"
+#include "elect.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define SECONDS(n) ((ElectorTime) (n) * 1000000)
+
+/*
+ * A promotion replays what is already on disk and fenced, so it is short.  One
+ * that takes this long is stuck, and another node can do better (L2).
+ */
+#define PROMOTION_BOUND SECONDS(15)
+
+/* A requested switchover that cannot be prepared by then is cancelled. */
+#define HANDOVER_BOUND SECONDS(20)
+
+ElectorPlan
+elector_plan(const ElectorView *view, ElectorAction action, ElectorReason reason)
+{
+	ElectorPlan plan;
+
+	memset(&plan, 0, sizeof(plan));
+	plan.action = action;
+	plan.reason = reason;
+	plan.term = view->leader.present ? view->leader.term : view->term.term;
+	plan.target = -1;
+	return plan;
+}
+
+ElectorPlan
+elector_plan_wait(const ElectorView *view, ElectorReason reason, ElectorTime again)
+{
+	ElectorPlan plan = elector_plan(view, ELECTOR_WAIT, reason);
+
+	plan.again = again;
+	return plan;
+}
+
+/* Is the leader key in etcd this very server's? */
+static bool
+holds_leader(const ElectorView *view)
+{
+	return view->leader.present &&
+		strcmp(view->leader.node, view->node) == 0 &&
+		strcmp(view->leader.instance, view->instance) == 0;
+}
+
+bool
+elector_led_last(const ElectorView *view)
+{
+	return view->term.present &&
+		strcmp(view->term.node, view->node) == 0 &&
+		strcmp(view->term.instance, view->instance) == 0;
+}
+
+bool
+elector_position_on_history(ElectorPosition position, const ElectorTerm *term)
+{
+	if (!term->present || !term->begun || position.lsn == 0)
+		return false;
+	if (position.timeline == term->timeline)
+		return true;
+	for (int i = 0; i < term->nancestors; i++)
+	{
+		if (term->ancestors[i].timeline == position.timeline)
+			return position.lsn <= term->ancestors[i].lsn;
+	}
+	return false;
+}
+
+bool
+elector_state_counts(const ElectorState *state, uint64_t opened_term)
+{
+	if (opened_term == 0)
+		return true;			/* nothing was ever acknowledged */
+	return state->present && state->caught_up && state->term >= opened_term;
+}
+
+ElectorFenceVerdict
+elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
+{
+	if (term < view->state.term ||
+		(term == view->state.term && token < view->state.token))
+		return ELECTOR_FENCE_OLD_TERM;
+	if (view->known && holds_leader(view) && term <= view->leader.term)
+		return ELECTOR_FENCE_TERM_IN_USE;
+	if (term <= view->upstream_term)
+		return ELECTOR_FENCE_TERM_IN_USE;
+	return ELECTOR_FENCE_OBEY;
+}
+
+bool
+elector_accept_order(const ElectorView *view, uint64_t term, int64_t token,
+					 const char *instance, ElectorPosition position)
+{
+	return view->state.term == term && view->state.token == token &&
+		strcmp(instance, view->instance) == 0 &&
+		(view->frozen || !view->recovering) &&
+		elector_position_compare(view->position, position) >= 0;
+}
+
+/* A leadership that is ours: promote, open, keep, or give up. */
+static ElectorPlan
+decide_leading(const ElectorView *view)
+{
+	bool		ours = view->ordered && view->order_term == view->leader.term;
+
+	if (view->state.term > view->leader.term)
+		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
+
+	/* S12: a term that this postmaster was not chosen for is not ours. */
+	if (!ours && !view->gate_open)
+		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_NO_ORDER);
+
+	if (!view->gate_open &&
+		view->now >= view->leading_since + PROMOTION_BOUND)
+		return elector_plan(view, ELECTOR_RESIGN,
+							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
+
+	/* S4: the deadline of this very lease, directly before acting under it. */
+	if (view->now >= view->deadline)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_LEASE_UNSURE, 0);
+
+	if (view->recovering)
+		return elector_plan(view, ELECTOR_PROMOTE, ELECTOR_BECAUSE_ESTABLISHED);
+
+	/* S18: only on the timeline that the term allotted (I9). */
+	if (view->position.timeline != view->term.timeline)
+		return elector_plan(view, ELECTOR_RESIGN,
+							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
+
+	if (!view->gate_open)
+	{
+		if (!elector_durability_may_open(view))
+			return elector_plan_wait(view, ELECTOR_BECAUSE_PROMOTED, 0);
+		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_PROMOTED);
+	}
+
+	if (view->request.present)
+		return elector_decide_handover(view);
+
+	/* A handover that was called off leaves its lock behind. */
+	if (view->lock_since != 0)
+		return elector_plan(view, ELECTOR_UNLOCK, ELECTOR_BECAUSE_LEADER_EXISTS);
+	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
+}
+
+/* A planned change, on the leader that was asked (design, section 7). */
+ElectorPlan
+elector_decide_handover(const ElectorView *view)
+{
+	ElectorPlan plan;
+	ElectorReason blocked;
+	int			heir;
+
+	if (view->request.term != view->leader.term)
+		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_VOID);
+	if (view->handover.since != 0 &&
+		view->now >= view->handover.since + HANDOVER_BOUND)
+		return elector_plan(view, ELECTOR_CANCEL,
+							ELECTOR_BECAUSE_REQUEST_TIMEOUT);
+
+	heir = elector_choose_heir(view, &blocked);
+	if (heir < 0)
+	{
+		/* A report may be under way; the bound above ends the waiting. */
+		if (view->handover.since == 0 ||
+			view->now < view->handover.since + 2 * view->fence_timeout)
+			return elector_plan_wait(view, blocked, view->now + 20000);
+		return elector_plan(view, ELECTOR_CANCEL, blocked);
+	}
+	if (!view->handover.checkpointed)
+		plan = elector_plan(view, ELECTOR_CHECKPOINT, ELECTOR_BECAUSE_REQUESTED);
+	else if (view->lock_since == 0)
+	{
+		if (view->election.present)
+			return elector_plan_wait(view, ELECTOR_BECAUSE_ELECTION_ELSEWHERE,
+									 view->handover.since + HANDOVER_BOUND);
+		plan = elector_plan(view, ELECTOR_LOCK, ELECTOR_BECAUSE_REQUESTED);
+	}
+	else
+		plan = elector_plan(view, ELECTOR_HANDOVER, ELECTOR_BECAUSE_REQUESTED);
+	plan.target = heir;
+	return plan;
+}
+
+/* A leader other than this server: follow it, if our history allows. */
+static ElectorPlan
+decide_following(const ElectorView *view)
+{
+	/* The lock has done its work, or lost its point. */
+	if (view->lock_since != 0 && view->term.term == view->leader.term &&
+		view->term.opened)
+		return elector_plan(view, ELECTOR_UNLOCK, ELECTOR_BECAUSE_LEADER_EXISTS);
+
+	if (view->ordered)
+		return elector_plan(view, ELECTOR_DROP_ORDER, ELECTOR_BECAUSE_ORDER_STALE);
+
+	if (!view->recovering)
+		return elector_plan(view, ELECTOR_DEMOTE, ELECTOR_BECAUSE_OTHER_LEADS);
+
+	/*
+	 * We have obeyed a fence for a newer term, whose elector may be about to
+	 * establish somebody.  Once a leader exists that is younger than that
+	 * elector's lock, the lock is spent and can establish nobody.
+	 */
+	if (view->leader.term < view->state.term &&
+		view->leader.create_revision < view->state.token)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_OLDER_LEADER, 0);
+
+	if (view->upstream_term == view->leader.term)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_FOLLOWING, 0);
+
+	if (view->upstream_term != 0 || !view->frozen)
+		return elector_plan(view, ELECTOR_FREEZE, ELECTOR_BECAUSE_LEADER_CHANGED);
+
+	/* S1: no stream before the leadership's beginning is on record. */
+	if (!view->term.present || view->term.term != view->leader.term ||
+		!view->term.begun)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
+
+	if (elector_position_on_history(view->position, &view->term))
+		return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
+
+	if (!view->may_rejoin)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_OFF, 0);
+	if (view->now < view->rejoin_after)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_FAILED,
+								 view->rejoin_after);
+	if (!view->term.opened)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
+	return elector_plan(view, ELECTOR_REJOIN, ELECTOR_BECAUSE_DIVERGED);
+}
+
+static ElectorReason
+refusal_reason(ElectorRefusal refusal)
+{
+	switch (refusal)
+	{
+		case ELECTOR_REFUSAL_SYSTEM:
+			return ELECTOR_BECAUSE_SYSTEM_DIFFERS;
+		case ELECTOR_REFUSAL_NODE:
+			return ELECTOR_BECAUSE_NODE_TAKEN;
+		case ELECTOR_REFUSAL_FULL:
+			return ELECTOR_BECAUSE_FULL;
+		case ELECTOR_REFUSAL_NONE:
+			break;
+	}
+	assert(false);
+	return ELECTOR_BECAUSE_NOT_REGISTERED;
+}
+
+ElectorPlan
+elector_decide(const ElectorView *view)
+{
+	if (view->stopping)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_STOPPING, 0);
+
+	if (!view->known)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_ETCD_UNKNOWN, 0);
+
+	if (view->gate_open && !holds_leader(view))
+		return elector_plan(view, ELECTOR_CLOSE, ELECTOR_BECAUSE_KEY_LOST);
+
+	if (view->refusal != ELECTOR_REFUSAL_NONE)
+		return elector_plan_wait(view, refusal_reason(view->refusal), 0);
+
+	/* Our own earlier life: dead, or another machine's copy of us (S9). */
+	if (view->leader.present && strcmp(view->leader.node, view->node) == 0 &&
+		strcmp(view->leader.instance, view->instance) != 0)
+	{
+		if (view->predecessor[0] != '\0' &&
+			strcmp(view->leader.instance, view->predecessor) == 0)
+			return elector_plan(view, ELECTOR_RELEASE,
+								ELECTOR_BECAUSE_PREDECESSOR);
+		return elector_plan_wait(view, ELECTOR_BECAUSE_OTHER_INSTANCE, 0);
+	}
+
+	if (!view->registered)
+		return elector_plan(view, ELECTOR_REGISTER,
+							ELECTOR_BECAUSE_NOT_REGISTERED);
+
+	if (holds_leader(view))
+		return decide_leading(view);
+
+	if (view->leader.present)
+		return decide_following(view);
+
+	/*
+	 * There is no leader.  A primary that did not lead last was promoted by
+	 * hand, or overtaken; either way its timeline is not to be trusted (S4,
+	 * S18).
+	 */
+	if (!view->recovering && !elector_led_last(view))
+		return elector_plan(view, ELECTOR_DEMOTE,
+							view->term.present &&
+							strcmp(view->term.node, view->node) != 0 &&
+							view->term.term > view->state.term ?
+							ELECTOR_BECAUSE_OTHER_LEADS :
+							ELECTOR_BECAUSE_PROMOTED_BY_HAND);
+
+	return elector_decide_election(view);
+}

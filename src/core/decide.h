@@ -1,0 +1,114 @@
+/*
+ * decide.h
+ *	  What to do: the one signature between knowing and acting.
+ *
+ * See decide.c.
+ */
+#ifndef ELECTOR_DECIDE_H
+#define ELECTOR_DECIDE_H
+
+#include "view.h"
+
+/* Every action may be carried out twice without harm. */
+typedef enum ElectorAction
+{
+	ELECTOR_WAIT,				/* nothing until plan.again or an event */
+	ELECTOR_REGISTER,			/* enter system, members/, alive/ */
+	ELECTOR_CLOSE,				/* close the gate */
+	ELECTOR_RESIGN,				/* give up our leader key, in our own words */
+	ELECTOR_RELEASE,			/* give up a dead predecessor's leader key */
+	ELECTOR_FREEZE,				/* follow nobody; find our own position */
+	ELECTOR_FOLLOW,				/* stream from the leader */
+	ELECTOR_DEMOTE,				/* restart as a standby */
+	ELECTOR_REJOIN,				/* rewind, or clone, from the leader */
+	ELECTOR_LOCK,				/* take the election lock */
+	ELECTOR_UNLOCK,				/* give it back */
+	ELECTOR_CHECK_LEASE,		/* ask etcd whether term.lease still lives */
+	ELECTOR_FENCE,				/* fence all members for plan.term */
+	ELECTOR_ESTABLISH,			/* tell plan.target to establish itself */
+	ELECTOR_DROP_ORDER,			/* forget that an elector chose us */
+	ELECTOR_TAKE,				/* win the leader key as we were told */
+	ELECTOR_PROMOTE,			/* promote the server to term.timeline */
+	ELECTOR_OPEN,				/* record that the term has begun, open the gate */
+	ELECTOR_CHECKPOINT,			/* ahead of a planned stop */
+	ELECTOR_HANDOVER,			/* stop in favour of plan.target */
+	ELECTOR_CANCEL				/* drop the request for a planned change */
+} ElectorAction;
+
+/* Reasons are one table, in reasons.c: enum, name, sentence for the log. */
+typedef enum ElectorReason
+{
+#define ELECTOR_REASON(symbol, name, sentence) symbol,
+#include "reasons.h"
+#undef ELECTOR_REASON
+	ELECTOR_REASON_COUNT
+} ElectorReason;
+
+typedef struct ElectorPlan
+{
+	ElectorAction action;
+	ElectorReason reason;
+	uint64_t	term;			/* the term this plan is valid for */
+	int			target;			/* index of a peer, or -1 */
+	ElectorTime again;			/* decide again at this time; 0: on events only */
+} ElectorPlan;
+
+extern ElectorPlan elector_decide(const ElectorView *view);
+
+extern const char *elector_action_name(ElectorAction action);
+extern const char *elector_reason_name(ElectorReason reason);
+extern const char *elector_reason_sentence(ElectorReason reason);
+
+/*
+ * Is the position on the history that the term record describes?  If not, the
+ * node that holds it has WAL the leader does not have (S1).
+ */
+extern bool elector_position_on_history(ElectorPosition position,
+										const ElectorTerm *term);
+
+/*
+ * A fence arrives.  May this node obey it (I3, S11)?  after_term is the newest
+ * term that opened, as the elector knows it.
+ */
+typedef enum ElectorFenceVerdict
+{
+	ELECTOR_FENCE_OBEY,
+	ELECTOR_FENCE_OLD_TERM,		/* below what was obeyed before */
+	ELECTOR_FENCE_TERM_IN_USE	/* not above the term this node leads or follows */
+} ElectorFenceVerdict;
+
+extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,
+											   uint64_t term, int64_t token);
+
+/*
+ * Do a node's answers count, or has it (or may it have) forgotten what it once
+ * acknowledged (S10)?
+ */
+extern bool elector_state_counts(const ElectorState *state, uint64_t opened_term);
+
+/*
+ * An order to establish itself arrives.  position is what this node answered
+ * to the fence (S10).
+ */
+extern bool elector_accept_order(const ElectorView *view, uint64_t term,
+								 int64_t token, const char *instance,
+								 ElectorPosition position);
+
+/* <0, 0, >0: by timeline, then by LSN. */
+extern int	elector_position_compare(ElectorPosition a, ElectorPosition b);
+
+/*
+ * The member to establish, from the answers; -1 if there is none.  unknown_lag
+ * admits members whose lag is not known.  *blocked then says what is in the
+ * way.
+ */
+extern int	elector_choose(const ElectorView *view, bool unknown_lag,
+						   ElectorReason *blocked);
+
+/* The member to hand over to, from the reports; -1 if there is none. */
+extern int	elector_choose_heir(const ElectorView *view, ElectorReason *blocked);
+
+/* The timeline to allot to a new leadership (I9, S15). */
+extern uint32_t elector_next_timeline(const ElectorView *view);
+
+#endif							/* ELECTOR_DECIDE_H */

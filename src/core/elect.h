@@ -1,0 +1,24 @@
+/*
+ * elect.h
+ *	  Shared by the files of the decision; nobody else includes it.
+ */
+#ifndef ELECTOR_ELECT_H
+#define ELECTOR_ELECT_H
+
+#include "decide.h"
+
+extern ElectorPlan elector_plan(const ElectorView *view, ElectorAction action,
+								ElectorReason reason);
+extern ElectorPlan elector_plan_wait(const ElectorView *view,
+									 ElectorReason reason, ElectorTime again);
+
+/* Is this very server the newest leader on record? */
+extern bool elector_led_last(const ElectorView *view);
+
+/* There is no leader: wait for one, or run an election. */
+extern ElectorPlan elector_decide_election(const ElectorView *view);
+
+/* This node leads and was asked to hand over. */
+extern ElectorPlan elector_decide_handover(const ElectorView *view);
+
+#endif							/* ELECTOR_ELECT_H */

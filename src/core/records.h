@@ -1,0 +1,242 @@
+/*
+ * records.h
+ *	  What a cluster keeps in etcd, and what a node keeps on its own disk, as
+ *	  plain C.
+ *
+ * These structs are the vocabulary of everything else: src/etcd/records.c turns
+ * them into JSON and back, src/core/decide.c decides from them, the server and
+ * the program fill them in.  All strings are bounded and NUL-terminated, an
+ * absent record has present = false, and an unknown number is 0.
+ *
+ * Nothing here may depend on PostgreSQL, on I/O or on a clock.
+ */
+#ifndef ELECTOR_RECORDS_H
+#define ELECTOR_RECORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Sizes include the terminating NUL. */
+#define ELECTOR_NAME_SIZE		64	/* node, cluster, zone: one identifier */
+#define ELECTOR_CONNINFO_SIZE	1024
+#define ELECTOR_INSTANCE_SIZE	33	/* 128 random bits in hexadecimal */
+#define ELECTOR_VERSION_SIZE	32
+#define ELECTOR_TEXT_SIZE		256 /* one sentence for people */
+
+/*
+ * A group of PostgreSQL servers has a handful of members; etcd's own advice for
+ * its members is seven.  The bound sizes arrays in shared memory.
+ */
+#define ELECTOR_MEMBERS_MAX		32
+
+/*
+ * How many ancestors of the leader's timeline `term` carries.  A node that is
+ * further behind than this many leadership changes is treated as diverged.
+ */
+#define ELECTOR_ANCESTORS_MAX	64
+
+/* How many leaderships a node shows in elector_history. */
+#define ELECTOR_HISTORY_MAX		100
+
+typedef int64_t ElectorTime;	/* microseconds; of which clock, its user says */
+typedef uint64_t ElectorLsn;	/* as XLogRecPtr; 0 is unknown */
+
+/* The last WAL record a node holds: its timeline, and where it ends. */
+typedef struct ElectorPosition
+{
+	uint32_t	timeline;
+	ElectorLsn	lsn;
+} ElectorPosition;
+
+/* members/<node> */
+typedef struct ElectorMember
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	char		conninfo[ELECTOR_CONNINFO_SIZE];
+	char		zone[ELECTOR_NAME_SIZE];
+	int32_t		priority;
+	bool		candidate;
+	char		version[ELECTOR_VERSION_SIZE];
+} ElectorMember;
+
+/* alive/<node>, under the node's lease */
+typedef struct ElectorAlive
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	int64_t		lease;
+	int64_t		create_revision;
+} ElectorAlive;
+
+/* leader, under the leader's short lease */
+typedef struct ElectorLeader
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	uint64_t	term;
+	char		conninfo[ELECTOR_CONNINFO_SIZE];
+	int64_t		lease;
+	int64_t		create_revision;
+} ElectorLeader;
+
+/* election: the lock, under the elector's short lease */
+typedef struct ElectorElection
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	char		purpose[ELECTOR_NAME_SIZE]; /* "election" or "handover" */
+	uint64_t	term;			/* the term it works for */
+	int64_t		lease;
+	int64_t		create_revision;	/* the token */
+} ElectorElection;
+
+/* One ancestor of a timeline: it was left at lsn. */
+typedef struct ElectorAncestor
+{
+	uint32_t	timeline;
+	ElectorLsn	lsn;
+} ElectorAncestor;
+
+/* term: the newest leadership */
+typedef struct ElectorTerm
+{
+	bool		present;
+	uint64_t	term;
+	char		node[ELECTOR_NAME_SIZE];
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	int64_t		lease;			/* what the leader key hung on (I4, S9) */
+	uint32_t	timeline;		/* allotted with the term (I9) */
+
+	/*
+	 * Known when promotion is complete (S1): where the timeline begins, and
+	 * the ancestors it came through, oldest first.
+	 */
+	bool		begun;
+	ElectorLsn	lsn;
+	int			nancestors;
+	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];
+
+	bool		opened;			/* the gate was opened in this term */
+	uint64_t	opened_term;	/* newest term in which a gate was opened */
+	int64_t		opened_at;		/* milliseconds since 1970, of opened_term */
+	bool		automatic;		/* nobody asked for this change (cooldown) */
+
+	/*
+	 * Leaders since, and including, the last one that opened (S7); a policy
+	 * other than async must revoke each of them.
+	 */
+	int			nleaders;
+	char		leaders[ELECTOR_MEMBERS_MAX][ELECTOR_NAME_SIZE];
+
+	/* The leader's own word that it is over (I4, S9, S14, S19). */
+	bool		released;
+	ElectorPosition released_at;	/* shutdown checkpoint; lsn 0: not known */
+	char		heir[ELECTOR_NAME_SIZE];	/* of a handover, or "" */
+
+	int64_t		mod_revision;
+} ElectorTerm;
+
+/* history/<term> */
+typedef struct ElectorHistory
+{
+	bool		present;
+	uint64_t	term;
+	char		node[ELECTOR_NAME_SIZE];	/* leader */
+	char		elector[ELECTOR_NAME_SIZE]; /* who ran the change */
+	uint32_t	timeline;
+	ElectorLsn	lsn;			/* where it began */
+	char		reason[ELECTOR_TEXT_SIZE];	/* why there was a change */
+	char		revoked[ELECTOR_NAME_SIZE]; /* "lease gone", "fenced",
+											 * "handed over", "released",
+											 * "none" */
+	char		note[ELECTOR_TEXT_SIZE];	/* e.g. that rows may be missing */
+	int64_t		began_at;		/* milliseconds since 1970 */
+	int64_t		opened_at;		/* milliseconds since 1970; 0: never */
+
+	/* Time of each phase in milliseconds; -1: not known. */
+	int32_t		lock_ms;		/* leader seen gone -> lock ours */
+	int32_t		revoke_ms;		/* -> proven over */
+	int32_t		establish_ms;	/* -> leader key ours */
+	int32_t		promote_ms;		/* -> promotion complete */
+	int32_t		open_ms;		/* -> gate open */
+} ElectorHistory;
+
+/* request: a planned switchover */
+typedef struct ElectorRequest
+{
+	bool		present;
+	char		target[ELECTOR_NAME_SIZE];	/* "" lets the leader choose */
+	char		node[ELECTOR_NAME_SIZE];	/* who was asked */
+	uint64_t	term;			/* under which leadership; void in a later one */
+	int64_t		create_revision;
+} ElectorRequest;
+
+/*
+ * What a node durably remembers (I3), in pg_elector/state of its data
+ * directory.  Neither pg_basebackup nor pg_rewind hand it on: it belongs to
+ * (node, system).
+ */
+typedef struct ElectorState
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	uint64_t	system;			/* system identifier */
+	uint64_t	term;			/* highest term obeyed ... */
+	int64_t		token;			/* ... and the election's token (S11) */
+	uint32_t	timeline;		/* highest timeline heard of (I9, S15) */
+	bool		caught_up;		/* has followed or led an open term: its answers
+								 * count (S10) */
+
+	/* Which postmaster wrote this, to know a dead predecessor (S9). */
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	char		boot_id[ELECTOR_NAME_SIZE];
+	uint64_t	device;
+	uint64_t	inode;
+} ElectorState;
+
+/*
+ * Work that the postmaster's last act, or the next start, has to do:
+ * pg_elector/todo of the data directory.  Written with fsync before the server
+ * is stopped for it and removed when done.
+ */
+typedef enum ElectorTodoKind
+{
+	ELECTOR_TODO_NONE,
+	ELECTOR_TODO_STANDBY,		/* come back as a standby */
+	ELECTOR_TODO_HANDOVER,		/* release leadership with the proof, come back
+								 * as a standby */
+	ELECTOR_TODO_REWIND,		/* rewind from source, come back as a standby */
+	ELECTOR_TODO_CLONE			/* clone from source, come back as a standby */
+} ElectorTodoKind;
+
+typedef struct ElectorTodo
+{
+	ElectorTodoKind kind;
+	char		node[ELECTOR_NAME_SIZE];	/* whose work: a copied one is void */
+	uint64_t	term;			/* of the leader to rejoin, or to hand over */
+	char		leader[ELECTOR_NAME_SIZE];	/* leader to rejoin, or the heir */
+	char		source[ELECTOR_CONNINFO_SIZE];	/* its connection string */
+} ElectorTodo;
+
+/*
+ * A leadership this data directory holds: pg_elector/leadership, written when
+ * the leader key was won and removed when it is given up.  With it the
+ * postmaster's last act can release a leadership although shared memory is
+ * gone.
+ */
+typedef struct ElectorLeadership
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	uint64_t	term;
+	int64_t		lease;
+	int64_t		create_revision;	/* of the leader key */
+} ElectorLeadership;
+
+#endif							/* ELECTOR_RECORDS_H */

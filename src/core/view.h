@@ -1,0 +1,154 @@
+/*
+ * view.h
+ *	  Everything that is known to one elector at one instant.
+ *
+ * The worker fills a view from its mirror of etcd, from the server it lives in,
+ * from its peers' answers and from its own memory, and hands it to
+ * elector_decide().  Nothing in it points anywhere: a view can be copied,
+ * printed, and written down as a test case.
+ *
+ * Times are microseconds of one clock that does not stop while the machine
+ * sleeps (CLOCK_BOOTTIME); 0 is "never".
+ */
+#ifndef ELECTOR_VIEW_H
+#define ELECTOR_VIEW_H
+
+#include "records.h"
+
+/* What a member says when it is fenced, or why it did not. */
+typedef enum ElectorAnswerKind
+{
+	ELECTOR_ANSWER_NONE,		/* not yet */
+	ELECTOR_ANSWER_FENCED,		/* obeyed; the other fields hold */
+	ELECTOR_ANSWER_REFUSED,		/* keeps a newer term; see kept_term */
+	ELECTOR_ANSWER_FAILED		/* cannot be reached, or said something else */
+} ElectorAnswerKind;
+
+typedef struct ElectorAnswer
+{
+	ElectorAnswerKind kind;
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	uint64_t	kept_term;		/* highest term it has obeyed */
+	uint32_t	kept_timeline;	/* highest timeline it has heard of */
+	ElectorPosition position;	/* the last WAL record it holds (S5) */
+	bool		primary;		/* not in recovery: candidate in place only */
+	bool		counts;			/* its history is known not to have been lost
+								 * (S10) */
+	bool		candidate;
+	int32_t		priority;
+	bool		etcd;			/* it reaches etcd, so it can establish itself */
+	bool		lag_known;		/* it heard of the leader in the leader's last TTL */
+	int64_t		lag;			/* bytes it is behind what the leader last told */
+} ElectorAnswer;
+
+/* One member, as this elector sees it. */
+typedef struct ElectorPeerView
+{
+	char		node[ELECTOR_NAME_SIZE];
+	bool		alive;			/* alive/<node> is there */
+	ElectorTime silent_since;	/* 0: it answered what it was asked last */
+	ElectorAnswer answer;		/* to the fence of this election */
+	bool		passed_over;	/* did not establish itself in time */
+
+	/* What it said of itself last, for the choice of an heir. */
+	ElectorTime reported_at;
+	bool		following;		/* streams from this node in this term */
+	bool		candidate;
+	int32_t		priority;
+	ElectorPosition position;
+} ElectorPeerView;
+
+/* Why this node takes no part. */
+typedef enum ElectorRefusal
+{
+	ELECTOR_REFUSAL_NONE,
+	ELECTOR_REFUSAL_SYSTEM,		/* another system identifier */
+	ELECTOR_REFUSAL_NODE,		/* another server has this node's name */
+	ELECTOR_REFUSAL_FULL		/* too many members */
+} ElectorRefusal;
+
+/* How far a planned change has come on the old leader. */
+typedef struct ElectorHandover
+{
+	ElectorTime since;			/* the request was seen; 0: none under way */
+	bool		checkpointed;
+} ElectorHandover;
+
+typedef struct ElectorView
+{
+	ElectorTime now;
+	int64_t		wall_ms;		/* milliseconds since 1970, for the cooldown only */
+
+	/* settings */
+	char		node[ELECTOR_NAME_SIZE];
+	ElectorTime lease_ttl;
+	ElectorTime fence_timeout;
+	ElectorTime cold_start_wait;
+	ElectorTime failover_cooldown;
+	int64_t		maximum_lag;	/* bytes; -1: no limit */
+	bool		candidate;
+	int32_t		priority;
+	bool		may_rejoin;		/* pg_elector.rejoin is not off */
+
+	/*
+	 * etcd, as mirrored.  known is false while the mirror is not complete,
+	 * not watched, or older than what this node wrote last.
+	 */
+	bool		known;
+	bool		registered;		/* alive/<node> is ours */
+	ElectorRefusal refusal;
+	ElectorLeader leader;
+	ElectorElection election;
+	ElectorTerm term;
+	ElectorRequest request;
+
+	/* this node */
+	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster start */
+	char		predecessor[ELECTOR_INSTANCE_SIZE]; /* the one before it in this data
+													 * directory, on this machine;
+													 * "" if that is not proven (S9) */
+	ElectorState state;
+	ElectorTime started_at;
+
+	/* the server */
+	bool		recovering;
+	bool		frozen;			/* no upstream, all WAL held is replayed */
+	ElectorPosition position;	/* recovering and frozen, or primary: last record
+								 * held; else what is replayed so far */
+	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
+	bool		gate_open;		/* opened in the term we lead, deadline or not */
+	bool		stopping;		/* the postmaster was told to stop */
+	ElectorTime rejoin_after;	/* a rejoin failed; not before this */
+
+	/* Leadership that is ours or is becoming ours. */
+	ElectorTime deadline;		/* of the lease under our leader key; 0: none */
+	ElectorTime leading_since;	/* our leader key was won */
+	bool		ordered;		/* an elector chose this node */
+	uint64_t	order_term;
+	int64_t		order_token;
+
+	/* memory */
+	ElectorTime gone_since;		/* the leader key was found absent; 0: present */
+	bool		warm;			/* has seen the leadership of `term` since it
+								 * started */
+	bool		lease_gone;		/* etcd says that term.lease is no more */
+	ElectorTime lease_checked_at;
+
+	/* the election this node runs */
+	ElectorTime lock_since;		/* 0: the lock is not ours */
+	uint64_t	fence_term;		/* 0: nobody fenced yet under this lock */
+	ElectorTime fence_since;
+	int			raises;			/* how often the term was raised */
+	int			establishing;	/* index of the peer told to; -1: none */
+	ElectorTime establish_since;
+	ElectorTime backoff_until;
+
+	ElectorHandover handover;
+
+	/* All members, this node among them. */
+	int			npeers;
+	int			self;			/* index; -1: not registered */
+	ElectorPeerView peers[ELECTOR_MEMBERS_MAX];
+} ElectorView;
+
+#endif							/* ELECTOR_VIEW_H */

@@ -1,0 +1,795 @@
+/*
+ * gateway.c
+ *	  The JSON of etcd's v3 gateway: bodies of requests, and the reading of
+ *	  answers.
+ *
+ * Pure functions over text; client.c moves the text.  Keys and values are
+ * base64, 64-bit numbers are strings, and a field with the value zero is not
+ * there at all.
+ *
+ * The one trap follows from that: `{}` is a perfect answer that says "this
+ * lease is dead" or "the comparisons did not hold", and both are final.  So an
+ * answer counts only with a header that names a cluster, about the lease that
+ * was asked for, with as many responses as there were operations.  Everything
+ * else is ELECTOR_ETCD_UNKNOWN.
+ *
+ * The reverse care is taken with errors.  Only those that etcd gives before it
+ * executes a request are ELECTOR_ETCD_REFUSED.  RESOURCE_EXHAUSTED is not among
+ * them: the transaction that crosses etcd's space quota is executed and answers
+ * "database space exceeded".
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway.h"
+
+/* etcd refuses a longer TTL, so that a longer one is not etcd's. */
+#define TTL_MAX		INT64_C(9000000000)
+
+/* gRPC's status codes, as far as etcd's answers are told apart by them */
+enum
+{
+	GRPC_INVALID_ARGUMENT = 3,
+	GRPC_NOT_FOUND = 5,
+	GRPC_ALREADY_EXISTS = 6,
+	GRPC_PERMISSION_DENIED = 7,
+	GRPC_RESOURCE_EXHAUSTED = 8,
+	GRPC_FAILED_PRECONDITION = 9,
+	GRPC_OUT_OF_RANGE = 11,
+	GRPC_UNIMPLEMENTED = 12,
+	GRPC_UNAUTHENTICATED = 16
+};
+
+struct ElectorTxn
+{
+	cJSON	   *compare;		/* arrays, or NULL if memory was out */
+	cJSON	   *success;
+	cJSON	   *failure;
+	bool		failed;			/* something could not be added */
+};
+
+static const char base64_alphabet[] =
+"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+const char *
+elector_call_path(ElectorCallKind kind)
+{
+	switch (kind)
+	{
+		case ELECTOR_CALL_GRANT:
+			return "/v3/lease/grant";
+		case ELECTOR_CALL_KEEPALIVE:
+			return "/v3/lease/keepalive";
+		case ELECTOR_CALL_REVOKE:
+			return "/v3/lease/revoke";
+		case ELECTOR_CALL_TIMETOLIVE:
+			return "/v3/lease/timetolive";
+		case ELECTOR_CALL_TXN:
+			return "/v3/kv/txn";
+		case ELECTOR_CALL_WATCH:
+			return "/v3/watch";
+	}
+	return "";
+}
+
+/* ----------
+ * Base64
+ * ----------
+ */
+
+static char *
+base64_encode(const char *text)
+{
+	const unsigned char *in = (const unsigned char *) text;
+	size_t		length = strlen(text);
+	char	   *result;
+	char	   *out;
+
+	result = out = malloc((length + 2) / 3 * 4 + 1);
+	if (result == NULL)
+		return NULL;
+	while (length > 0)
+	{
+		uint32_t	group = (uint32_t) in[0] << 16;
+
+		if (length > 1)
+			group |= (uint32_t) in[1] << 8;
+		if (length > 2)
+			group |= in[2];
+		*out++ = base64_alphabet[group >> 18];
+		*out++ = base64_alphabet[(group >> 12) & 63];
+		*out++ = length > 1 ? base64_alphabet[(group >> 6) & 63] : '=';
+		*out++ = length > 2 ? base64_alphabet[group & 63] : '=';
+		in += length > 2 ? 3 : length;
+		length -= length > 2 ? 3 : length;
+	}
+	*out = '\0';
+	return result;
+}
+
+static int
+base64_digit(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == '+')
+		return 62;
+	if (c == '/')
+		return 63;
+	return -1;
+}
+
+/*
+ * Decode in place, which the result, being shorter, always allows, and add a
+ * NUL.  Strict: whole groups of four, padding only at the end.
+ */
+static bool
+base64_decode(char *text, size_t *length)
+{
+	size_t		left = strlen(text);
+	const char *in = text;
+	char	   *out = text;
+
+	if (left % 4 != 0)
+		return false;
+	for (; left > 0; left -= 4, in += 4)
+	{
+		int			digits = 4;
+		uint32_t	group = 0;
+
+		if (left == 4 && in[3] == '=')
+			digits = (in[2] == '=') ? 2 : 3;
+		for (int i = 0; i < 4; i++)
+		{
+			int			digit = i < digits ? base64_digit(in[i]) : 0;
+
+			if (digit < 0)
+				return false;
+			group = group << 6 | (uint32_t) digit;
+		}
+		*out++ = (char) (group >> 16);
+		if (digits > 2)
+			*out++ = (char) (group >> 8 & 255);
+		if (digits > 3)
+			*out++ = (char) (group & 255);
+	}
+	*length = (size_t) (out - text);
+	*out = '\0';
+	return true;
+}
+
+/* ----------
+ * Requests
+ * ----------
+ */
+
+static bool
+add_base64(cJSON *object, const char *name, const char *text)
+{
+	char	   *encoded = base64_encode(text);
+	bool		added;
+
+	added = encoded != NULL &&
+		cJSON_AddStringToObject(object, name, encoded) != NULL;
+	free(encoded);
+	return added;
+}
+
+static bool
+add_int64(cJSON *object, const char *name, int64_t number)
+{
+	char		text[24];
+
+	snprintf(text, sizeof(text), "%" PRId64, number);
+	return cJSON_AddStringToObject(object, name, text) != NULL;
+}
+
+/* cJSON allocates with malloc() unless told otherwise, and nobody tells it. */
+static char *
+print_and_delete(cJSON *root)
+{
+	char	   *text = root == NULL ? NULL : cJSON_PrintUnformatted(root);
+
+	cJSON_Delete(root);
+	return text;
+}
+
+static char *
+print_number(const char *name, int64_t number)
+{
+	cJSON	   *root = cJSON_CreateObject();
+
+	if (root == NULL || !add_int64(root, name, number))
+	{
+		cJSON_Delete(root);
+		return NULL;
+	}
+	return print_and_delete(root);
+}
+
+char *
+elector_body_grant(int64_t ttl)
+{
+	return print_number("TTL", ttl);
+}
+
+char *
+elector_body_lease(int64_t lease)
+{
+	return print_number("ID", lease);
+}
+
+/* progress_notify makes etcd send a sign of life now and then. */
+char *
+elector_body_watch(const char *key, const char *range_end, int64_t start_revision)
+{
+	cJSON	   *root = cJSON_CreateObject();
+	cJSON	   *create = cJSON_AddObjectToObject(root, "create_request");
+
+	if (create == NULL ||
+		!add_base64(create, "key", key) ||
+		(range_end != NULL && !add_base64(create, "range_end", range_end)) ||
+		!add_int64(create, "start_revision", start_revision) ||
+		cJSON_AddTrueToObject(create, "progress_notify") == NULL)
+	{
+		cJSON_Delete(root);
+		return NULL;
+	}
+	return print_and_delete(root);
+}
+
+ElectorTxn *
+elector_txn_create(void)
+{
+	ElectorTxn *txn = calloc(1, sizeof(ElectorTxn));
+
+	if (txn == NULL)
+		return NULL;
+	txn->compare = cJSON_CreateArray();
+	txn->success = cJSON_CreateArray();
+	txn->failure = cJSON_CreateArray();
+	txn->failed = (txn->compare == NULL || txn->success == NULL ||
+				   txn->failure == NULL);
+	return txn;
+}
+
+void
+elector_txn_destroy(ElectorTxn *txn)
+{
+	if (txn == NULL)
+		return;
+	cJSON_Delete(txn->compare);
+	cJSON_Delete(txn->success);
+	cJSON_Delete(txn->failure);
+	free(txn);
+}
+
+/* An empty object at the end of an array; NULL if memory is out. */
+static cJSON *
+append_object(cJSON *array)
+{
+	cJSON	   *object = cJSON_CreateObject();
+
+	if (object != NULL && !cJSON_AddItemToArray(array, object))
+	{
+		cJSON_Delete(object);
+		return NULL;
+	}
+	return object;
+}
+
+static void
+txn_compare(ElectorTxn *txn, const char *target, const char *field,
+			const char *key, int64_t revision)
+{
+	cJSON	   *compare;
+
+	if (txn == NULL || txn->failed)
+		return;
+	compare = append_object(txn->compare);
+	if (compare == NULL ||
+		cJSON_AddStringToObject(compare, "target", target) == NULL ||
+		cJSON_AddStringToObject(compare, "result", "EQUAL") == NULL ||
+		!add_base64(compare, "key", key) ||
+		!add_int64(compare, field, revision))
+		txn->failed = true;
+}
+
+void
+elector_txn_if_created(ElectorTxn *txn, const char *key, int64_t create_revision)
+{
+	txn_compare(txn, "CREATE", "create_revision", key, create_revision);
+}
+
+void
+elector_txn_if_modified(ElectorTxn *txn, const char *key, int64_t mod_revision)
+{
+	txn_compare(txn, "MOD", "mod_revision", key, mod_revision);
+}
+
+void
+elector_txn_put(ElectorTxn *txn, const char *key, const char *value, int64_t lease)
+{
+	cJSON	   *put;
+
+	if (txn == NULL || txn->failed)
+		return;
+	put = cJSON_AddObjectToObject(append_object(txn->success), "request_put");
+	if (put == NULL ||
+		!add_base64(put, "key", key) ||
+		!add_base64(put, "value", value) ||
+		(lease != 0 && !add_int64(put, "lease", lease)))
+		txn->failed = true;
+}
+
+void
+elector_txn_delete(ElectorTxn *txn, const char *key)
+{
+	cJSON	   *del;
+
+	if (txn == NULL || txn->failed)
+		return;
+	del = cJSON_AddObjectToObject(append_object(txn->success),
+								  "request_delete_range");
+	if (del == NULL || !add_base64(del, "key", key))
+		txn->failed = true;
+}
+
+static bool
+append_range(cJSON *array, const char *key, const char *range_end,
+			 int64_t limit, bool newest_first)
+{
+	cJSON	   *range = cJSON_AddObjectToObject(append_object(array),
+												"request_range");
+
+	return range != NULL &&
+		add_base64(range, "key", key) &&
+		(range_end == NULL || add_base64(range, "range_end", range_end)) &&
+		(limit == 0 || add_int64(range, "limit", limit)) &&
+		(!newest_first ||
+		 (cJSON_AddStringToObject(range, "sort_order", "DESCEND") != NULL &&
+		  cJSON_AddStringToObject(range, "sort_target", "KEY") != NULL));
+}
+
+void
+elector_txn_range(ElectorTxn *txn, const char *key, const char *range_end,
+				  int64_t limit, bool newest_first)
+{
+	if (txn == NULL || txn->failed)
+		return;
+	if (!append_range(txn->success, key, range_end, limit, newest_first) ||
+		!append_range(txn->failure, key, range_end, limit, newest_first))
+		txn->failed = true;
+}
+
+char *
+elector_body_txn(const ElectorTxn *txn, ElectorCall *call)
+{
+	cJSON	   *root;
+
+	if (txn == NULL || txn->failed)
+		return NULL;
+	root = cJSON_CreateObject();
+	if (root == NULL ||
+		!cJSON_AddItemReferenceToObject(root, "compare", txn->compare) ||
+		!cJSON_AddItemReferenceToObject(root, "success", txn->success) ||
+		!cJSON_AddItemReferenceToObject(root, "failure", txn->failure))
+	{
+		cJSON_Delete(root);
+		return NULL;
+	}
+	call->nsuccess = cJSON_GetArraySize(txn->success);
+	call->nfailure = cJSON_GetArraySize(txn->failure);
+	return print_and_delete(root);
+}
+
+/* ----------
+ * Answers
+ * ----------
+ */
+
+void
+elector_answer_free(ElectorAnswer *answer)
+{
+	cJSON_Delete(answer->root);
+	free(answer->kvs);
+	memset(answer, 0, sizeof(*answer));
+}
+
+/*
+ * Nothing that was read before the failure remains visible: an answer is
+ * whole or none.
+ */
+void
+elector_answer_fail(ElectorAnswer *answer, ElectorEtcdStatus status,
+					bool unavailable, const char *fmt,...)
+{
+	va_list		args;
+
+	memset(&answer->reply, 0, sizeof(answer->reply));
+	answer->reply.status = status;
+	answer->unavailable = unavailable;
+	va_start(args, fmt);
+	vsnprintf(answer->error, sizeof(answer->error), fmt, args);
+	va_end(args);
+	answer->reply.error = answer->error;
+
+	/* one line, whatever the other side sent */
+	for (char *p = answer->error; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			*p = '?';
+	}
+}
+
+static void
+answer_malformed(ElectorAnswer *answer, const char *what)
+{
+	elector_answer_fail(answer, ELECTOR_ETCD_UNKNOWN, true,
+						"malformed reply: %s", what);
+}
+
+/* Optional, because zero-valued fields are omitted. */
+static bool
+read_int64(const cJSON *object, const char *name, int64_t min, int64_t max,
+		   int64_t *result)
+{
+	const cJSON *value = elector_value_get(object, name);
+
+	*result = 0;
+	return value == NULL || elector_value_int64(value, min, max, result);
+}
+
+static bool
+read_uint64(const cJSON *object, const char *name, uint64_t *result)
+{
+	const cJSON *value = elector_value_get(object, name);
+
+	*result = 0;
+	return value == NULL || elector_value_uint64(value, result);
+}
+
+static bool
+read_bool(const cJSON *object, const char *name, bool *result)
+{
+	const cJSON *value = elector_value_get(object, name);
+
+	*result = cJSON_IsTrue(value);
+	return value == NULL || cJSON_IsBool(value);
+}
+
+/* The header is always there, and what it says is what makes this etcd. */
+static bool
+read_header(const cJSON *object, ElectorEtcdReply *reply)
+{
+	const cJSON *header = elector_value_get(object, "header");
+
+	return cJSON_IsObject(header) &&
+		read_int64(header, "revision", 0, INT64_MAX, &reply->revision) &&
+		read_uint64(header, "raft_term", &reply->raft_term) &&
+		read_uint64(header, "cluster_id", &reply->cluster_id) &&
+		reply->cluster_id != 0;
+}
+
+/*
+ * Is an error one that etcd gives before it executes the request?  By the gRPC
+ * code, or by the HTTP status where the body has none.
+ */
+static bool
+is_refusal(int64_t code, long http_status)
+{
+	switch (code)
+	{
+		case GRPC_INVALID_ARGUMENT:
+		case GRPC_NOT_FOUND:
+		case GRPC_ALREADY_EXISTS:
+		case GRPC_PERMISSION_DENIED:
+		case GRPC_FAILED_PRECONDITION:
+		case GRPC_OUT_OF_RANGE:
+		case GRPC_UNIMPLEMENTED:
+		case GRPC_UNAUTHENTICATED:
+			return true;
+		case 0:
+			return http_status == 400 || http_status == 401 ||
+				http_status == 403 || http_status == 404 ||
+				http_status == 412 || http_status == 501;
+		default:
+			return false;
+	}
+}
+
+/* Errors of a member that has lost the others, whatever their code. */
+static bool
+is_unavailability(const char *message)
+{
+	return strstr(message, "no leader") != NULL ||
+		strstr(message, "timed out") != NULL;
+}
+
+/*
+ * An error body is {"error": text, "code": n, "message": text}; newer gateways
+ * leave out "error", and streams have an object there: {"error": {"grpc_code"
+ * or "code": n, "message": text}}.  True if this was one.
+ */
+static bool
+read_error(ElectorAnswer *answer, long http_status)
+{
+	const cJSON *root = answer->root;
+	const cJSON *error = elector_value_get(root, "error");
+	const cJSON *message;
+	const cJSON *code;
+	const char *text;
+	int64_t		number = 0;
+
+	if (http_status == 200 && error == NULL &&
+		elector_value_get(root, "code") == NULL)
+		return false;
+	if (cJSON_IsObject(error))
+		root = error;
+	message = elector_value_get(root, "message");
+	code = elector_value_get(root, "grpc_code");
+	if (code == NULL)
+		code = elector_value_get(root, "code");
+	if (message == NULL)
+		message = error;
+	if (!cJSON_IsString(message) ||
+		(code != NULL && !elector_value_int64(code, 0, INT32_MAX, &number)))
+	{
+		answer_malformed(answer, "not an error of etcd");
+		return true;
+	}
+
+	text = message->valuestring;
+	if (is_refusal(number, http_status) && !is_unavailability(text))
+		elector_answer_fail(answer, ELECTOR_ETCD_REFUSED, false, "%s", text);
+	else
+		elector_answer_fail(answer, ELECTOR_ETCD_UNKNOWN,
+							number != GRPC_RESOURCE_EXHAUSTED, "%s", text);
+	return true;
+}
+
+/* Append what kv describes; true unless it is malformed. */
+static bool
+read_kv(ElectorAnswer *answer, const cJSON *object, bool deleted)
+{
+	const cJSON *key = elector_value_get(object, "key");
+	const cJSON *value = elector_value_get(object, "value");
+	ElectorEtcdKv kv = {.value = ""};
+	size_t		key_length;
+
+	if (!cJSON_IsString(key) || (value != NULL && !cJSON_IsString(value)))
+		return false;
+	if (!read_int64(object, "create_revision", 0, INT64_MAX, &kv.create_revision) ||
+		!read_int64(object, "mod_revision", 0, INT64_MAX, &kv.mod_revision) ||
+		!read_int64(object, "lease", INT64_MIN, INT64_MAX, &kv.lease))
+		return false;
+	if (!base64_decode(key->valuestring, &key_length) ||
+		(value != NULL && !base64_decode(value->valuestring, &kv.value_length)))
+		return false;
+	if (strlen(key->valuestring) != key_length)
+		return true;			/* not one of ours */
+
+	if (answer->reply.nkvs == answer->kvs_size)
+	{
+		size_t		size = answer->kvs_size == 0 ? 64 : answer->kvs_size * 2;
+		ElectorEtcdKv *kvs;
+
+		if (answer->kvs_size >= ELECTOR_ETCD_KVS_MAX)
+			return false;
+		kvs = realloc(answer->kvs, size * sizeof(ElectorEtcdKv));
+		if (kvs == NULL)
+			return false;
+		answer->kvs = kvs;
+		answer->kvs_size = size;
+	}
+	kv.key = key->valuestring;
+	if (value != NULL)
+		kv.value = value->valuestring;
+	kv.deleted = deleted;
+	answer->kvs[answer->reply.nkvs++] = kv;
+	answer->reply.kvs = answer->kvs;
+	return true;
+}
+
+static void
+read_txn(ElectorAnswer *answer, const ElectorCall *call)
+{
+	const cJSON *responses = elector_value_get(answer->root, "responses");
+	const cJSON *response;
+	int			nresponses = 0;
+
+	if (!read_bool(answer->root, "succeeded", &answer->reply.succeeded) ||
+		(responses != NULL && !cJSON_IsArray(responses)))
+	{
+		answer_malformed(answer, "not the result of a transaction");
+		return;
+	}
+	cJSON_ArrayForEach(response, responses)
+	{
+		const cJSON *range = elector_value_get(response, "response_range");
+		const cJSON *kvs = elector_value_get(range, "kvs");
+		const cJSON *kv;
+
+		nresponses++;
+		if (!cJSON_IsObject(response) ||
+			(range != NULL && !cJSON_IsObject(range)) ||
+			(kvs != NULL && !cJSON_IsArray(kvs)))
+		{
+			answer_malformed(answer, "not a transaction's response");
+			return;
+		}
+		cJSON_ArrayForEach(kv, kvs)
+		{
+			if (!read_kv(answer, kv, false))
+			{
+				answer_malformed(answer, "bad key, or too many keys");
+				return;
+			}
+		}
+	}
+	if (nresponses != (answer->reply.succeeded ? call->nsuccess : call->nfailure))
+		answer_malformed(answer, "wrong number of responses");
+}
+
+static void
+read_canceled(ElectorAnswer *answer, const cJSON *result, int64_t compact_revision)
+{
+	const cJSON *reason = elector_value_get(result, "cancel_reason");
+	const char *text = cJSON_IsString(reason) ? reason->valuestring : "";
+
+	if (is_unavailability(text))
+		elector_answer_fail(answer, ELECTOR_ETCD_UNKNOWN, true,
+							"watch canceled: %s", text);
+	else if (compact_revision > 0)
+		elector_answer_fail(answer, ELECTOR_ETCD_REFUSED, false,
+							"watch canceled: compacted up to revision %" PRId64,
+							compact_revision);
+	else
+		elector_answer_fail(answer, ELECTOR_ETCD_REFUSED, false,
+							"watch canceled: %s", *text ? text : "no reason given");
+}
+
+static void
+read_watch(ElectorAnswer *answer)
+{
+	const cJSON *result = elector_value_get(answer->root, "result");
+	const cJSON *events = elector_value_get(result, "events");
+	const cJSON *event;
+	bool		canceled;
+	int64_t		compact_revision;
+
+	if (!read_header(result, &answer->reply) ||
+		!read_bool(result, "canceled", &canceled) ||
+		!read_int64(result, "compact_revision", 0, INT64_MAX, &compact_revision) ||
+		(events != NULL && !cJSON_IsArray(events)))
+	{
+		answer_malformed(answer, "not a watch message");
+		return;
+	}
+	if (canceled)
+	{
+		read_canceled(answer, result, compact_revision);
+		return;
+	}
+	cJSON_ArrayForEach(event, events)
+	{
+		const cJSON *type = elector_value_get(event, "type");
+		bool		deleted = false;
+		bool		valid = true;
+
+		if (cJSON_IsString(type))
+		{
+			deleted = (strcmp(type->valuestring, "DELETE") == 0);
+			valid = deleted || strcmp(type->valuestring, "PUT") == 0;
+		}
+		else if (type != NULL)
+			valid = false;
+		if (!valid || !read_kv(answer, elector_value_get(event, "kv"), deleted))
+		{
+			answer_malformed(answer, "bad event, or too many events");
+			return;
+		}
+	}
+}
+
+/*
+ * A lease that has less than a second left has no "TTL" field, and one that is
+ * past its end but not yet revoked may say -1: it exists, and so do its keys.
+ * Only one without "grantedTTL" is gone.
+ */
+static void
+read_timetolive(ElectorAnswer *answer)
+{
+	int64_t		granted;
+
+	if (!read_int64(answer->root, "TTL", -TTL_MAX, TTL_MAX, &answer->reply.ttl) ||
+		!read_int64(answer->root, "grantedTTL", 0, TTL_MAX, &granted) ||
+		(granted == 0 && answer->reply.ttl != -1))
+		answer_malformed(answer, "not a lease's time to live");
+	else if (granted > 0 && answer->reply.ttl < 1)
+		answer->reply.ttl = 1;
+}
+
+/* A stream's answer is wrapped; unwrapping keeps answer->root its owner. */
+static void
+unwrap_result(ElectorAnswer *answer)
+{
+	cJSON	   *result = elector_value_get(answer->root, "result");
+
+	if (result != NULL)
+	{
+		cJSON_DetachItemViaPointer(answer->root, result);
+		cJSON_Delete(answer->root);
+		answer->root = result;
+	}
+}
+
+static void
+read_lease_answer(ElectorAnswer *answer, const ElectorCall *call)
+{
+	ElectorEtcdReply *reply = &answer->reply;
+
+	if (call->kind != ELECTOR_CALL_REVOKE &&
+		!read_int64(answer->root, "ID", INT64_MIN, INT64_MAX, &reply->lease))
+		answer_malformed(answer, "bad lease ID");
+	else if (call->kind == ELECTOR_CALL_GRANT)
+	{
+		if (!read_int64(answer->root, "TTL", 1, TTL_MAX, &reply->ttl) ||
+			reply->ttl == 0 || reply->lease == 0)
+			answer_malformed(answer, "not a granted lease");
+	}
+	else if (call->kind != ELECTOR_CALL_REVOKE && reply->lease != call->lease)
+		answer_malformed(answer, "about another lease");
+	else if (call->kind == ELECTOR_CALL_KEEPALIVE)
+	{
+		if (!read_int64(answer->root, "TTL", 0, TTL_MAX, &reply->ttl))
+			answer_malformed(answer, "not a renewed lease");
+	}
+	else if (call->kind == ELECTOR_CALL_TIMETOLIVE)
+		read_timetolive(answer);
+}
+
+void
+elector_answer_read(ElectorAnswer *answer, const ElectorCall *call,
+					long http_status, const char *text, size_t length)
+{
+	assert(text[length] == '\0');
+
+	memset(answer, 0, sizeof(*answer));
+	answer->reply.status = ELECTOR_ETCD_OK;
+	answer->reply.error = "";
+	answer->root = elector_value_parse(text, length);
+	if (!cJSON_IsObject(answer->root))
+	{
+		if (http_status == 200)
+			answer_malformed(answer, "not a JSON object");
+		else
+			elector_answer_fail(answer, ELECTOR_ETCD_UNKNOWN, true,
+								"HTTP status %ld", http_status);
+		return;
+	}
+	if (read_error(answer, http_status))
+		return;
+	if (call->kind == ELECTOR_CALL_WATCH)
+	{
+		read_watch(answer);
+		return;
+	}
+
+	if (call->kind == ELECTOR_CALL_KEEPALIVE)
+		unwrap_result(answer);
+	if (!read_header(answer->root, &answer->reply))
+		answer_malformed(answer, "no etcd header");
+	else if (call->kind == ELECTOR_CALL_TXN)
+		read_txn(answer, call);
+	else
+		read_lease_answer(answer, call);
+}

@@ -1,0 +1,432 @@
+/*
+ * mirror.c
+ *	  A copy of a cluster's keys in etcd, kept current from a watch.
+ *
+ * One transaction reads everything at one revision, one watch brings every
+ * later change, so the mirror is always some past state of etcd, never a mix.
+ *
+ * What is in etcd is not trusted to be ours.  A value that cannot be read leaves
+ * what was there before in place and is reported in `unreadable`; for `leader`
+ * and `election` the key's being there is itself the message, so an unreadable
+ * one still counts as present, with nobody's name.
+ *
+ * The trap: absence must be learnt from a load, too.  So a load marks what it
+ * has seen and then forgets the rest.
+ */
+#include "mirror.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/name.h"
+#include "json.h"
+
+/* Which single keys a load has seen. */
+typedef struct Seen
+{
+	bool		system;
+	bool		leader;
+	bool		election;
+	bool		term;
+	bool		request;
+} Seen;
+
+void
+elector_keys_init(ElectorKeys *keys, const char *cluster, const char *node)
+{
+	const char *format = "/pg_elector/%s/%s%s";
+
+#define KEY(member, name, suffix) \
+	snprintf(keys->member, sizeof(keys->member), format, cluster, name, suffix)
+
+	KEY(prefix, "", "");
+	snprintf(keys->end, sizeof(keys->end), "/pg_elector/%s0", cluster);	/* '0' is '/' + 1 */
+	KEY(system, "system", "");
+	KEY(member, "members/", node);
+	KEY(alive, "alive/", node);
+	KEY(leader, "leader", "");
+	KEY(election, "election", "");
+	KEY(term, "term", "");
+	KEY(request, "request", "");
+	KEY(history, "history/", "");
+	KEY(history_end, "history0", "");
+#undef KEY
+}
+
+void
+elector_keys_history(const ElectorKeys *keys, uint64_t term, char *key, size_t size)
+{
+	/* Padded, so that etcd's order is the order of terms. */
+	snprintf(key, size, "%s%020" PRIu64, keys->history, term);
+}
+
+void
+elector_mirror_init(ElectorMirror *mirror, const char *cluster, const char *node)
+{
+	memset(mirror, 0, sizeof(*mirror));
+	elector_keys_init(&mirror->keys, cluster, node);
+}
+
+ElectorTxn *
+elector_mirror_read(const ElectorMirror *mirror)
+{
+	ElectorTxn *txn = elector_txn_create();
+
+	if (txn == NULL)
+		return NULL;
+	elector_txn_range(txn, mirror->keys.prefix, mirror->keys.history, 0, false);
+	elector_txn_range(txn, mirror->keys.history_end, mirror->keys.end, 0, false);
+	elector_txn_range(txn, mirror->keys.history, mirror->keys.history_end,
+					  ELECTOR_HISTORY_MAX, true);
+	return txn;
+}
+
+ElectorNode *
+elector_mirror_node(ElectorMirror *mirror, const char *node)
+{
+	for (int i = 0; i < mirror->nnodes; i++)
+	{
+		if (strcmp(mirror->nodes[i].member.node, node) == 0)
+			return &mirror->nodes[i];
+	}
+	return NULL;
+}
+
+/* The node's entry, made if need be; NULL if there are too many. */
+static ElectorNode *
+need_node(ElectorMirror *mirror, const char *name)
+{
+	ElectorNode *node = elector_mirror_node(mirror, name);
+
+	if (node == NULL && mirror->nnodes < ELECTOR_MEMBERS_MAX)
+	{
+		node = &mirror->nodes[mirror->nnodes++];
+		memset(node, 0, sizeof(*node));
+		snprintf(node->member.node, sizeof(node->member.node), "%s", name);
+		snprintf(node->alive.node, sizeof(node->alive.node), "%s", name);
+	}
+	return node;
+}
+
+static bool
+apply_member(ElectorMirror *mirror, const char *name, const ElectorEtcdKv *kv)
+{
+	ElectorNode *node;
+	ElectorMember member;
+
+	if (!elector_name_valid(name))
+		return false;
+	if (kv->deleted)
+	{
+		node = elector_mirror_node(mirror, name);
+		if (node != NULL)
+			node->member.present = false;
+		return true;
+	}
+	if (!elector_member_from_json(kv->value, &member) ||
+		(node = need_node(mirror, name)) == NULL)
+		return false;
+	node->member = member;
+	node->member.present = true;
+	snprintf(node->member.node, sizeof(node->member.node), "%s", name);
+	return true;
+}
+
+static bool
+apply_alive(ElectorMirror *mirror, const char *name, const ElectorEtcdKv *kv)
+{
+	ElectorNode *node;
+	ElectorAlive alive;
+
+	if (!elector_name_valid(name))
+		return false;
+	if (kv->deleted)
+	{
+		node = elector_mirror_node(mirror, name);
+		if (node != NULL)
+			node->alive.present = false;
+		return true;
+	}
+	if (!elector_alive_from_json(kv->value, &alive) ||
+		(node = need_node(mirror, name)) == NULL)
+		return false;
+	node->alive = alive;
+	node->alive.present = true;
+	node->alive.lease = kv->lease;
+	node->alive.create_revision = kv->create_revision;
+	snprintf(node->alive.node, sizeof(node->alive.node), "%s", name);
+	return true;
+}
+
+static bool
+apply_leader(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorLeader leader;
+	bool		readable = true;
+
+	memset(&leader, 0, sizeof(leader));
+	if (!kv->deleted)
+	{
+		readable = elector_leader_from_json(kv->value, &leader);
+
+		/* Overwritten by a stranger, it is still the key its owner created. */
+		if (!readable && mirror->leader.create_revision == kv->create_revision)
+			leader = mirror->leader;
+		leader.present = true;
+		leader.lease = kv->lease;
+		leader.create_revision = kv->create_revision;
+	}
+	mirror->leader = leader;
+	return readable;
+}
+
+static bool
+apply_election(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorElection election;
+	bool		readable = true;
+
+	memset(&election, 0, sizeof(election));
+	if (!kv->deleted)
+	{
+		readable = elector_election_from_json(kv->value, &election);
+		if (!readable && mirror->election.create_revision == kv->create_revision)
+			election = mirror->election;
+		election.present = true;
+		election.lease = kv->lease;
+		election.create_revision = kv->create_revision;
+	}
+	mirror->election = election;
+	return readable;
+}
+
+static bool
+apply_term(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorTerm term;
+
+	memset(&term, 0, sizeof(term));
+	if (!kv->deleted)
+	{
+		if (!elector_term_from_json(kv->value, &term))
+			return false;
+		term.present = true;
+		term.mod_revision = kv->mod_revision;
+	}
+	mirror->term = term;
+	return true;
+}
+
+static bool
+apply_request(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorRequest request;
+
+	memset(&request, 0, sizeof(request));
+	if (!kv->deleted)
+	{
+		if (!elector_request_from_json(kv->value, &request))
+			return false;
+		request.present = true;
+		request.create_revision = kv->create_revision;
+	}
+	mirror->request = request;
+	return true;
+}
+
+static bool
+apply_system(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	uint64_t	system = 0;
+	char		behind;
+
+	if (!kv->deleted &&
+		(kv->value_length == 0 || kv->value_length > 20 ||
+		 strspn(kv->value, "0123456789") != kv->value_length ||
+		 sscanf(kv->value, "%" SCNu64 "%c", &system, &behind) != 1 ||
+		 system == 0))
+		return false;
+	mirror->system = system;
+	return true;
+}
+
+/* Entries are kept sorted by term, the newest last, the oldest dropped. */
+static bool
+apply_history(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorHistory *all = mirror->history;
+	ElectorHistory entry;
+	int			i;
+
+	if (kv->deleted)
+		return true;			/* what has happened has happened */
+	if (!elector_history_from_json(kv->value, &entry))
+		return false;
+	entry.present = true;
+	for (i = mirror->nhistory; i > 0 && all[i - 1].term > entry.term; i--)
+		;
+	if (i > 0 && all[i - 1].term == entry.term)
+	{
+		all[i - 1] = entry;
+		return true;
+	}
+	if (mirror->nhistory == ELECTOR_HISTORY_MAX)
+	{
+		if (i == 0)
+			return true;
+		memmove(&all[0], &all[1], (size_t) (i - 1) * sizeof(*all));
+		all[i - 1] = entry;
+		return true;
+	}
+	memmove(&all[i + 1], &all[i], (size_t) (mirror->nhistory - i) * sizeof(*all));
+	all[i] = entry;
+	mirror->nhistory++;
+	return true;
+}
+
+/* Take one key in; false if its value is none of ours. */
+static bool
+apply_kv(ElectorMirror *mirror, const ElectorEtcdKv *kv, Seen *seen)
+{
+	const ElectorKeys *keys = &mirror->keys;
+	size_t		prefix_length = strlen(keys->prefix);
+	const char *name;
+
+	if (strncmp(kv->key, keys->prefix, prefix_length) != 0)
+		return true;
+	name = kv->key + prefix_length;
+	if (strcmp(name, "system") == 0)
+	{
+		seen->system = true;
+		return apply_system(mirror, kv);
+	}
+	if (strcmp(name, "leader") == 0)
+	{
+		seen->leader = true;
+		return apply_leader(mirror, kv);
+	}
+	if (strcmp(name, "election") == 0)
+	{
+		seen->election = true;
+		return apply_election(mirror, kv);
+	}
+	if (strcmp(name, "term") == 0)
+	{
+		seen->term = true;
+		return apply_term(mirror, kv);
+	}
+	if (strcmp(name, "request") == 0)
+	{
+		seen->request = true;
+		return apply_request(mirror, kv);
+	}
+	if (strncmp(name, "history/", 8) == 0)
+		return apply_history(mirror, kv);
+	if (strncmp(name, "members/", 8) == 0)
+		return apply_member(mirror, name + 8, kv);
+	if (strncmp(name, "alive/", 6) == 0)
+		return apply_alive(mirror, name + 6, kv);
+	return true;				/* of a newer version, or a stranger's */
+}
+
+static void
+apply_all(ElectorMirror *mirror, const ElectorEtcdReply *reply, Seen *seen)
+{
+	for (size_t i = 0; i < reply->nkvs; i++)
+	{
+		if (!apply_kv(mirror, &reply->kvs[i], seen))
+			snprintf(mirror->unreadable, sizeof(mirror->unreadable), "%s",
+					 reply->kvs[i].key);
+	}
+	mirror->changes++;
+}
+
+/* Drop the entries of nodes of which nothing is left. */
+static void
+forget_nodes(ElectorMirror *mirror)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < mirror->nnodes; i++)
+	{
+		if (mirror->nodes[i].member.present || mirror->nodes[i].alive.present)
+		{
+			if (kept != i)
+				mirror->nodes[kept] = mirror->nodes[i];
+			kept++;
+		}
+	}
+	mirror->nnodes = kept;
+}
+
+/* Does the reply hold this key?  Its value may be unreadable. */
+static bool
+reply_has(const ElectorEtcdReply *reply, const char *prefix, const char *kind,
+		  const char *node)
+{
+	char		key[ELECTOR_KEY_SIZE];
+
+	snprintf(key, sizeof(key), "%s%s%s", prefix, kind, node);
+	for (size_t i = 0; i < reply->nkvs; i++)
+	{
+		if (strcmp(reply->kvs[i].key, key) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
+{
+	Seen		seen;
+
+	memset(&seen, 0, sizeof(seen));
+	apply_all(mirror, reply, &seen);
+	if (!seen.system)
+		mirror->system = 0;
+	if (!seen.leader)
+		memset(&mirror->leader, 0, sizeof(mirror->leader));
+	if (!seen.election)
+		memset(&mirror->election, 0, sizeof(mirror->election));
+	if (!seen.term)
+		memset(&mirror->term, 0, sizeof(mirror->term));
+	if (!seen.request)
+		memset(&mirror->request, 0, sizeof(mirror->request));
+	for (int i = 0; i < mirror->nnodes; i++)
+	{
+		ElectorNode *node = &mirror->nodes[i];
+
+		if (!reply_has(reply, mirror->keys.prefix, "members/", node->member.node))
+			node->member.present = false;
+		if (!reply_has(reply, mirror->keys.prefix, "alive/", node->member.node))
+			node->alive.present = false;
+	}
+	forget_nodes(mirror);
+	mirror->revision = reply->revision;
+
+	/* An unreadable term that we never knew: better no view than a wrong one. */
+	mirror->complete = !(seen.term && !mirror->term.present) &&
+		!(seen.system && mirror->system == 0);
+}
+
+void
+elector_mirror_apply(ElectorMirror *mirror, const ElectorEtcdReply *reply)
+{
+	Seen		seen;
+
+	memset(&seen, 0, sizeof(seen));
+	if (reply->nkvs > 0)
+	{
+		apply_all(mirror, reply, &seen);
+		forget_nodes(mirror);
+	}
+
+	/* The header may be ahead of the events that are still to come. */
+	for (size_t i = 0; i < reply->nkvs; i++)
+	{
+		if (reply->kvs[i].mod_revision > mirror->revision)
+			mirror->revision = reply->kvs[i].mod_revision;
+	}
+}

@@ -1,0 +1,270 @@
+/*
+ * main.c
+ *	  The program pg_elector: the postmaster's last act.
+ *
+ * When a postmaster with the library ends, and when one starts and finds work
+ * left over, it executes this program in its place, with the same process id,
+ * after all its children are gone and shared memory is released.  In this order
+ * it
+ *
+ *	 - gives up leadership in etcd, with the proof of the last WAL position
+ *	   (release.c),
+ *	 - rewinds or clones the data directory where that was asked for (rejoin.c),
+ *	 - executes the server again with the command line it was given, or, after a
+ *	   plain stop, removes the lock files and exits.
+ *
+ * Supervisors and pg_ctl see a server that never left.
+ *
+ * The trap is signals: they arrive blocked and stay so, in here and across the
+ * exec, because a server that is asked to stop meanwhile must find the request
+ * pending when it has its handlers.
+ */
+#include "program.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/file_perm.h"
+#include "common/logging.h"
+
+#define ELECTOR_PROGRAM_VERSION	"1.0"
+
+static void
+usage(void)
+{
+	printf("pg_elector does what a PostgreSQL server that elects its own primary has to do\n"
+		   "while it is not running.  The server runs it by itself.\n\n"
+		   "Usage:\n"
+		   "  pg_elector postmaster OPTION... --exec|--exit -- POSTGRES [ARG]...\n\n"
+		   "Options:\n"
+		   "      --data-directory=DIR   the server's data directory\n"
+		   "      --etcd=ENDPOINTS       URLs of etcd, separated by commas\n"
+		   "      --cluster=NAME         pg_elector.cluster\n"
+		   "      --node=NAME            pg_elector.node\n"
+		   "      --rejoin=MODE          rewind, clone, or off (default: rewind)\n"
+		   "      --exec                 execute POSTGRES at the end\n"
+		   "      --exit                 only give up leadership, then exit\n"
+		   "  -V, --version              output version information, then exit\n"
+		   "  -?, --help                 show this help, then exit\n\n"
+		   "POSTGRES is the absolute path of the server, followed by its arguments.\n");
+}
+
+static bool
+set_rejoin(ElectorProgram *program, const char *mode)
+{
+	if (strcmp(mode, "off") == 0)
+		program->rejoin = ELECTOR_REJOIN_OFF;
+	else if (strcmp(mode, "rewind") == 0)
+		program->rejoin = ELECTOR_REJOIN_REWIND;
+	else if (strcmp(mode, "clone") == 0)
+		program->rejoin = ELECTOR_REJOIN_CLONE;
+	else
+		return false;
+	return true;
+}
+
+/* What of the server's command line concerns us. */
+static void
+read_server_arguments(ElectorProgram *program)
+{
+	char	   *directory = pg_strdup(program->server[0]);
+
+	get_parent_directory(directory);
+	program->bin_directory = directory;
+
+	for (char **arg = &program->server[1]; *arg != NULL; arg++)
+	{
+		const char *setting = *arg;
+
+		if (strncmp(setting, "--", 2) == 0 || strncmp(setting, "-c", 2) == 0)
+			setting += 2;
+		if (strncmp(setting, "config_file=", 12) == 0 || strncmp(setting, "config-file=", 12) == 0)
+			program->config_file = setting + 12;
+	}
+}
+
+/* Everything that was asked for, or no return. */
+static void
+read_arguments(ElectorProgram *program, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"data-directory", required_argument, NULL, 'D'},
+		{"etcd", required_argument, NULL, 'e'},
+		{"cluster", required_argument, NULL, 'c'},
+		{"node", required_argument, NULL, 'n'},
+		{"rejoin", required_argument, NULL, 'r'},
+		{"exec", no_argument, NULL, 'x'},
+		{"exit", no_argument, NULL, 'q'},
+		{NULL, 0, NULL, 0}
+	};
+	bool		chosen = false;
+	bool		ok = true;
+	int			c;
+
+	memset(program, 0, sizeof(*program));
+	program->rejoin = ELECTOR_REJOIN_REWIND;
+
+	/* the first argument is the word "postmaster" */
+	argc--;
+	argv++;
+	while (ok && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case 'D':
+				program->data_directory = optarg;
+				break;
+			case 'e':
+				program->endpoints = optarg[0] ? optarg : NULL;
+				break;
+			case 'c':
+				program->cluster = optarg;
+				break;
+			case 'n':
+				program->node = optarg;
+				break;
+			case 'r':
+				ok = set_rejoin(program, optarg);
+				break;
+			case 'x':
+			case 'q':
+				ok = !chosen;
+				chosen = true;
+				program->exec = c == 'x';
+				break;
+			default:
+				ok = false;
+				break;
+		}
+	}
+	program->server = &argv[optind];
+	if (!ok || !chosen || !program->data_directory || !program->cluster || !program->node ||
+		program->data_directory[0] != '/' ||
+		(program->exec && (optind >= argc || program->server[0][0] != '/')))
+	{
+		fprintf(stderr, "pg_elector: arguments are missing or wrong\n"
+				"Try \"pg_elector --help\" for more information.\n");
+		exit(1);
+	}
+	if (program->exec)
+		read_server_arguments(program);
+}
+
+/* The descriptors 0, 1 and 2 exist, and no signal gets through. */
+static void
+settle(void)
+{
+	sigset_t	all;
+	int			fd;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	signal(SIGPIPE, SIG_IGN);
+
+	/* inherited as ignored, children could not be waited for */
+	signal(SIGCHLD, SIG_DFL);
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd < 3);
+	if (fd >= 3)
+		close(fd);
+}
+
+/* The leadership this directory holds is over: tell etcd, then strike it out. */
+static bool
+release(const ElectorProgram *program)
+{
+	char	   *path = psprintf("%s/%s", program->data_directory, ELECTOR_LEADERSHIP_FILE);
+	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
+	char	   *note = elector_disk_read(psprintf("%s/%s", program->data_directory, ELECTOR_TODO_FILE),
+										 ELECTOR_FILE_SIZE, NULL);
+	ElectorLeadership leadership;
+	ElectorTodo todo;
+
+	if (text == NULL)
+		return true;
+
+	/* one that came with a copied data directory is none of ours */
+	if (elector_leadership_parse(text, &leadership) &&
+		strcmp(leadership.node, program->node) == 0)
+	{
+		if (note == NULL || !elector_todo_parse(note, &todo) ||
+			strcmp(todo.node, program->node) != 0)
+			memset(&todo, 0, sizeof(todo));
+		elector_release(program, &leadership, &todo);
+	}
+	return elector_disk_remove(path);
+}
+
+static void
+become_server(const ElectorProgram *program)
+{
+	elector_child_reap();
+#ifdef SYS_close_range
+	syscall(SYS_close_range, 3, ~0U, 0);
+#else
+	for (int fd = 3; fd < 1024; fd++)
+		close(fd);
+#endif
+	execv(program->server[0], program->server);
+	elector_log(ELECTOR_FATAL, "could not execute \"%s\": %s", program->server[0],
+				strerror(errno));
+}
+
+int
+main(int argc, char **argv)
+{
+	ElectorProgram program;
+	ElectorOutcome outcome = ELECTOR_FAIL;
+
+	pg_logging_init(argv[0]);
+	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
+	{
+		usage();
+		return 0;
+	}
+	if (argc > 1 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
+	{
+		printf("pg_elector " ELECTOR_PROGRAM_VERSION " (PostgreSQL " PG_VERSION ")\n");
+		return 0;
+	}
+	if (argc < 2 || strcmp(argv[1], "postmaster") != 0)
+	{
+		usage();
+		return 1;
+	}
+	read_arguments(&program, argc, argv);
+	if (geteuid() == 0)
+	{
+		fprintf(stderr, "pg_elector: cannot be executed by \"root\"\n");
+		return 1;
+	}
+	settle();
+
+	/* files are made as the server makes them */
+	if (!GetDataDirectoryCreatePerm(program.data_directory) ||
+		chdir(program.data_directory) != 0)
+	{
+		elector_log(ELECTOR_FATAL, "could not enter data directory \"%s\": %s",
+					program.data_directory, strerror(errno));
+		return 1;
+	}
+	umask(pg_mode_mask);
+
+	if (!elector_pidfile_check(program.data_directory))
+		return 1;
+	if (release(&program))
+		outcome = program.exec ? elector_rejoin(&program) : ELECTOR_STOP;
+	if (outcome == ELECTOR_GO_ON)
+	{
+		become_server(&program);
+		outcome = ELECTOR_FAIL;
+	}
+	elector_pidfile_end(program.data_directory);
+	return outcome == ELECTOR_STOP ? 0 : 1;
+}

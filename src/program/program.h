@@ -1,0 +1,180 @@
+/*
+ * program.h
+ *	  What the files of the program pg_elector share.
+ *
+ * See main.c for the order of events.
+ */
+#ifndef ELECTOR_PROGRAM_H
+#define ELECTOR_PROGRAM_H
+
+#include "postgres_fe.h"
+
+#include "catalog/pg_control.h"
+
+#include "../core/files.h"
+#include "../core/hold.h"
+#include "../core/records.h"
+
+typedef enum ElectorRejoinMode
+{
+	ELECTOR_REJOIN_OFF,
+	ELECTOR_REJOIN_REWIND,
+	ELECTOR_REJOIN_CLONE		/* rewind, else clone */
+} ElectorRejoinMode;
+
+/* What the postmaster says on the command line. */
+typedef struct ElectorProgram
+{
+	const char *data_directory;
+	const char *endpoints;		/* of etcd; NULL: none */
+	const char *cluster;
+	const char *node;
+	ElectorRejoinMode rejoin;
+	bool		exec;			/* become the server again */
+	char	  **server;			/* its command line, NULL-terminated */
+
+	/* taken from the server's command line */
+	const char *bin_directory;
+	const char *config_file;	/* NULL: not named */
+} ElectorProgram;
+
+/* log.c */
+typedef enum ElectorLevel
+{
+	ELECTOR_LOG,
+	ELECTOR_WARNING,
+	ELECTOR_FATAL
+} ElectorLevel;
+
+extern void elector_log(ElectorLevel level, const char *format,...) pg_attribute_printf(2, 3);
+extern void elector_log_detail(const char *format,...) pg_attribute_printf(1, 2);
+extern void elector_log_hint(const char *format,...) pg_attribute_printf(1, 2);
+
+/*
+ * disk.c: each logs why it failed and returns false.  What they have done when
+ * they return true survives a power cut.
+ */
+extern bool elector_disk_exists(const char *path);
+extern char *elector_disk_read(const char *path, size_t limit, size_t *length);
+extern bool elector_disk_write(const char *path, const void *data, size_t length);
+extern bool elector_disk_make(const char *path);
+extern bool elector_disk_remove(const char *path);
+extern bool elector_disk_remove_tree(const char *path);
+extern bool elector_disk_rename(const char *from, const char *to);
+extern bool elector_disk_copy(const char *from, const char *to, int64 *budget);
+extern char **elector_disk_names(const char *path);
+
+/* control.c */
+extern bool elector_control_read(const char *directory, ControlFileData *control);
+extern const char *elector_control_state(const ControlFileData *control);
+extern bool elector_control_spoiled(const ControlFileData *control);
+extern bool elector_control_save(const char *directory, const char *copy);
+extern bool elector_control_restore(const char *directory, const char *copy);
+extern bool elector_control_spoil(const char *directory,
+								  const ControlFileData *expected);
+
+/* pidfile.c */
+extern bool elector_pidfile_check(const char *data_directory);
+extern bool elector_pidfile_away(const char *data_directory);
+extern bool elector_pidfile_back(void);
+extern void elector_pidfile_end(const char *data_directory);
+
+/* child.c */
+typedef struct ElectorChild
+{
+	const char *name;			/* for messages */
+	char	  **argv;
+	const char *password;		/* NULL, or its PGPASSWORD */
+	bool		stoppable;		/* a request to stop the server ends it; may
+								 * change while it runs */
+
+	/*
+	 * Each line it says on standard error, or NULL; true: it is not worth a
+	 * line in the log.
+	 */
+	bool		(*line) (void *arg, pid_t pid, const char *line);
+	void	   *arg;
+} ElectorChild;
+
+extern bool elector_child_run(ElectorChild *child);
+extern bool elector_child_pause(pid_t pid);
+extern void elector_child_reap(void);
+extern bool elector_stop_requested(void);
+
+/* release.c */
+extern void elector_release(const ElectorProgram *program,
+							const ElectorLeadership *leadership,
+							const ElectorTodo *todo);
+extern bool elector_find_leader(const ElectorProgram *program,
+								ElectorLeader *leader);
+
+/* source.c: the server to rejoin */
+typedef struct ElectorSource
+{
+	char	   *conninfo;		/* without the password */
+	char	   *password;		/* NULL: none */
+	uint64		system;
+	TimeLineID	timeline;		/* of its control file */
+} ElectorSource;
+
+extern bool elector_source_parse(const char *conninfo, ElectorSource *source);
+extern bool elector_source_prepare(ElectorSource *source, char *problem, size_t size);
+
+/* hold.c */
+typedef struct ElectorHold
+{
+	char	   *path;			/* NULL: there is none */
+	const char *data_directory;
+} ElectorHold;
+
+/* How far a rejoin came; see hold.c. */
+#define ELECTOR_HOLD_REWINDING	"rewinding"
+#define ELECTOR_HOLD_CLONED		"cloned"
+#define ELECTOR_HOLD_DONE		"done"
+
+extern void elector_hold_find(ElectorHold *hold, const char *data_directory);
+extern bool elector_hold_create(ElectorHold *hold, const ElectorTodo *todo);
+extern bool elector_hold_todo(const ElectorHold *hold, ElectorTodo *todo);
+extern char *elector_hold_file(const ElectorHold *hold, const char *name);
+extern bool elector_hold_mark(const ElectorHold *hold, const char *mark);
+extern bool elector_hold_unmark(const ElectorHold *hold, const char *mark);
+extern bool elector_hold_marked(const ElectorHold *hold, const char *mark);
+extern bool elector_hold_take_own(const ElectorHold *hold);
+extern bool elector_hold_give_back(const ElectorHold *hold);
+extern bool elector_hold_remove(ElectorHold *hold);
+extern bool elector_is_own(const char *directory, const char *name);
+
+/* rejoin.c */
+typedef enum ElectorOutcome
+{
+	ELECTOR_GO_ON,				/* become the server */
+	ELECTOR_STOP,				/* somebody asked the server to stop */
+	ELECTOR_FAIL
+} ElectorOutcome;
+
+extern ElectorOutcome elector_rejoin(const ElectorProgram *program);
+
+/* rewind.c, clone.c */
+typedef enum ElectorRejoinResult
+{
+	ELECTOR_REJOIN_DONE,		/* marked so in the hold */
+	ELECTOR_REJOIN_NOT_NOW,		/* nothing changed; may work later */
+	ELECTOR_REJOIN_CANNOT,		/* nothing changed; will not work */
+	ELECTOR_REJOIN_TORN,		/* the data directory is in pieces */
+	ELECTOR_REJOIN_STOPPED		/* somebody asked the server to stop */
+} ElectorRejoinResult;
+
+/* One attempt, and what is to be known of it. */
+typedef struct ElectorRejoin
+{
+	const ElectorProgram *program;
+	ElectorTodo todo;
+	ElectorHold hold;
+	char		problem[1024];	/* unless done */
+} ElectorRejoin;
+
+extern ElectorRejoinResult elector_rewind(ElectorRejoin *rejoin);
+extern ElectorRejoinResult elector_clone(ElectorRejoin *rejoin);
+extern bool elector_clone_replace(const ElectorHold *hold);
+
+#endif							/* ELECTOR_PROGRAM_H */

@@ -1,0 +1,219 @@
+/*
+ * rewind.c
+ *	  Take a server back to where its history left the leader's: pg_rewind.
+ *
+ * What pg_rewind does not do well is done around it: crash recovery of the
+ * server that died (before, since a second run of pg_rewind that recovers what
+ * a first one has rewound diverges silently: hence --no-ensure-shutdown), the
+ * checkpoint on the source, and keeping the node's own files.
+ *
+ * The trap is that nothing in a half rewound data directory says so.  pg_rewind
+ * tells on standard error, first, that it has found where to rewind to, and
+ * then, directly before it changes anything, how much it will copy.  At the
+ * first of these it is halted until the hold says "rewinding" and the control
+ * file is spoiled; if it fails before the second, nothing has changed.
+ */
+#include "program.h"
+
+#include <signal.h>
+
+/* What pg_rewind says, in its order. */
+#define SAYS_FOUND		"rewinding from last common checkpoint"
+#define SAYS_CHANGES	"need to copy"
+#define SAYS_PROGRESS	" kB ("
+#define SAYS_ERROR		"error: "
+
+typedef struct Watch
+{
+	ElectorRejoin *rejoin;
+	ElectorChild *child;
+	ControlFileData control;	/* of the target before */
+	bool		spoiled;
+	bool		changes;
+} Watch;
+
+static bool
+watch_line(void *arg, pid_t pid, const char *line)
+{
+	Watch	   *watch = arg;
+	ElectorRejoin *rejoin = watch->rejoin;
+	const char *error = strstr(line, SAYS_ERROR);
+
+	if (strstr(line, SAYS_FOUND))
+	{
+		/* from here on it is better finished */
+		watch->child->stoppable = false;
+		if (elector_child_pause(pid))
+		{
+			const char *directory = rejoin->program->data_directory;
+
+			watch->spoiled = elector_control_save(directory,
+												  elector_hold_file(&rejoin->hold, "control")) &&
+				elector_hold_mark(&rejoin->hold, ELECTOR_HOLD_REWINDING) &&
+				elector_control_spoil(directory, &watch->control);
+			if (!watch->spoiled)
+				kill(pid, SIGKILL);
+			kill(pid, SIGCONT);
+		}
+	}
+	if (strstr(line, SAYS_CHANGES))
+		watch->changes = true;
+	if (error)
+		snprintf(rejoin->problem, sizeof(rejoin->problem), "pg_rewind: %s",
+				 error + strlen(SAYS_ERROR));
+	return strstr(line, SAYS_PROGRESS) != NULL;
+}
+
+/* Let a server that was not shut down recover, alone and without clients. */
+static bool
+recover(ElectorRejoin *rejoin, ControlFileData *control)
+{
+	const ElectorProgram *program = rejoin->program;
+	char	   *config = psprintf("config_file=%s", program->config_file ? program->config_file :
+								  psprintf("%s/postgresql.conf", program->data_directory));
+	char	   *argv[] = {psprintf("%s/postgres", program->bin_directory),
+		"--single", "-D", (char *) program->data_directory, "-c", config,
+	"template1", NULL};
+	ElectorChild child = {.name = "crash recovery",.argv = argv,.stoppable = true};
+
+	elector_log(ELECTOR_LOG, "data directory is \"%s\"; running crash recovery before rewinding",
+				elector_control_state(control));
+	return elector_child_run(&child) &&
+		elector_control_read(program->data_directory, control) &&
+		control->state == DB_SHUTDOWNED;
+}
+
+/* Bring the target into the state that pg_rewind wants. */
+static ElectorRejoinResult
+prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
+{
+	const char *directory = rejoin->program->data_directory;
+
+	if (!elector_control_read(directory, control))
+	{
+		snprintf(rejoin->problem, sizeof(rejoin->problem), "the control file cannot be read");
+		return ELECTOR_REJOIN_CANNOT;
+	}
+	if (!elector_source_parse(rejoin->todo.source, source))
+	{
+		snprintf(rejoin->problem, sizeof(rejoin->problem),
+				 "the connection string of the server to rejoin is not usable");
+		return ELECTOR_REJOIN_NOT_NOW;
+	}
+	if (!elector_source_prepare(source, rejoin->problem, sizeof(rejoin->problem)))
+		return ELECTOR_REJOIN_NOT_NOW;
+	if (source->system != control->system_identifier)
+	{
+		snprintf(rejoin->problem, sizeof(rejoin->problem),
+				 "the server to rejoin has another system identifier");
+		return ELECTOR_REJOIN_NOT_NOW;
+	}
+
+	if (control->state != DB_SHUTDOWNED && control->state != DB_SHUTDOWNED_IN_RECOVERY)
+	{
+		/*
+		 * A standby that died must not be recovered alone: that would end on
+		 * the timeline it follows, with records that its leader never wrote.
+		 */
+		if (control->state == DB_IN_ARCHIVE_RECOVERY ||
+			elector_disk_exists(psprintf("%s/backup_label", directory)))
+		{
+			snprintf(rejoin->problem, sizeof(rejoin->problem),
+					 "the standby was not shut down before rewinding");
+			return ELECTOR_REJOIN_NOT_NOW;
+		}
+		if (!elector_disk_remove(psprintf("%s/standby.signal", directory)) ||
+			!elector_disk_remove(psprintf("%s/recovery.signal", directory)) ||
+			!recover(rejoin, control))
+		{
+			snprintf(rejoin->problem, sizeof(rejoin->problem),
+					 "crash recovery before rewinding failed");
+			return elector_stop_requested() ? ELECTOR_REJOIN_STOPPED : ELECTOR_REJOIN_NOT_NOW;
+		}
+	}
+
+	/* pg_rewind would find nothing to do (I9 makes this impossible). */
+	if (source->timeline == control->checkPointCopy.ThisTimeLineID)
+	{
+		snprintf(rejoin->problem, sizeof(rejoin->problem),
+				 "both servers are on timeline %u, so there is nothing to rewind",
+				 source->timeline);
+		return ELECTOR_REJOIN_CANNOT;
+	}
+	return ELECTOR_REJOIN_DONE;
+}
+
+static bool
+run(ElectorRejoin *rejoin, const ElectorSource *source, Watch *watch)
+{
+	const ElectorProgram *program = rejoin->program;
+	char	   *argv[10];
+	int			argc = 0;
+	ElectorChild child = {.name = "pg_rewind",.argv = argv,.password = source->password,
+	.stoppable = true,.line = watch_line,.arg = watch};
+
+	watch->child = &child;
+	argv[argc++] = psprintf("%s/pg_rewind", program->bin_directory);
+	argv[argc++] = psprintf("--target-pgdata=%s", program->data_directory);
+	argv[argc++] = psprintf("--source-server=%s", source->conninfo);
+	argv[argc++] = "--no-ensure-shutdown";
+	argv[argc++] = "--progress";
+	if (program->config_file)
+		argv[argc++] = psprintf("--config-file=%s", program->config_file);
+	argv[argc] = NULL;
+	return elector_child_run(&child);
+}
+
+/* It failed before it changed anything: nothing has happened. */
+static bool
+undo(ElectorRejoin *rejoin, const Watch *watch)
+{
+	ElectorHold *hold = &rejoin->hold;
+
+	if (watch->spoiled &&
+		!elector_control_restore(hold->data_directory, elector_hold_file(hold, "control")))
+		return false;
+	return elector_hold_unmark(hold, ELECTOR_HOLD_REWINDING) &&
+		elector_hold_give_back(hold) && elector_hold_remove(hold);
+}
+
+/* The lock file is away.  When done, the hold says so and has the rest. */
+ElectorRejoinResult
+elector_rewind(ElectorRejoin *rejoin)
+{
+	ElectorHold *hold = &rejoin->hold;
+	ElectorSource source;
+	ControlFileData after;
+	Watch		watch = {.rejoin = rejoin};
+	ElectorRejoinResult result = prepare(rejoin, &source, &watch.control);
+	bool		done;
+
+	if (result != ELECTOR_REJOIN_DONE)
+		return result;
+
+	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_own(hold))
+	{
+		snprintf(rejoin->problem, sizeof(rejoin->problem),
+				 "could not save configuration before rewinding");
+		return undo(rejoin, &watch) ? ELECTOR_REJOIN_NOT_NOW : ELECTOR_REJOIN_TORN;
+	}
+
+	rejoin->problem[0] = '\0';
+	done = run(rejoin, &source, &watch);
+	if (rejoin->problem[0] == '\0')
+		snprintf(rejoin->problem, sizeof(rejoin->problem), "pg_rewind did not succeed");
+
+	/* if it was spoiled and still is, pg_rewind has not been where it says */
+	if (done && elector_control_read(hold->data_directory, &after) &&
+		!elector_control_spoiled(&after))
+		return elector_hold_mark(hold, ELECTOR_HOLD_DONE) ?
+			ELECTOR_REJOIN_DONE : ELECTOR_REJOIN_TORN;
+	if (watch.changes || done || !undo(rejoin, &watch))
+		return ELECTOR_REJOIN_TORN;
+	if (elector_stop_requested())
+		return ELECTOR_REJOIN_STOPPED;
+
+	/* Is it the source, or is it something that will not pass? */
+	return elector_source_prepare(&source, (char[1024]){0}, 1024) ?
+		ELECTOR_REJOIN_CANNOT : ELECTOR_REJOIN_NOT_NOW;
+}

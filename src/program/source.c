@@ -1,0 +1,228 @@
+/*
+ * source.c
+ *	  The server to rejoin: how to reach it, and is it fit to be copied from?
+ *
+ * Passwords are passed to children in the environment, not on their command
+ * line, where everybody could read them.
+ */
+#include "program.h"
+
+#include <poll.h>
+#include <time.h>
+
+#include "libpq-fe.h"
+#include "pqexpbuffer.h"
+
+#define CONNECT_BOUND	10		/* seconds */
+#define QUERY_BOUND		10
+
+/* A checkpoint of a busy server with slow disks; it is asked to be fast. */
+#define CHECKPOINT_BOUND	300
+
+/*
+ * What the connection string should say if it does not: a source that dies
+ * while it is copied from should be noticed in half a minute.
+ */
+static const struct
+{
+	const char *keyword;
+	const char *value;
+}			defaults[] = {
+	{"dbname", "postgres"},
+	{"connect_timeout", "10"},
+	{"keepalives_idle", "10"},
+	{"keepalives_interval", "5"},
+	{"keepalives_count", "4"},
+	{"tcp_user_timeout", "30000"},
+};
+
+static void
+append_option(PQExpBuffer buffer, const char *keyword, const char *value)
+{
+	appendPQExpBuffer(buffer, "%s%s='", buffer->len > 0 ? " " : "", keyword);
+	for (; *value; value++)
+	{
+		if (*value == '\'' || *value == '\\')
+			appendPQExpBufferChar(buffer, '\\');
+		appendPQExpBufferChar(buffer, *value);
+	}
+	appendPQExpBufferChar(buffer, '\'');
+}
+
+/* Take a connection string apart.  False, with a message, if it is none. */
+bool
+elector_source_parse(const char *conninfo, ElectorSource *source)
+{
+	char	   *error = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &error);
+	PQExpBufferData text;
+
+	memset(source, 0, sizeof(*source));
+	if (options == NULL || conninfo[0] == '\0')
+	{
+		elector_log(ELECTOR_WARNING, "connection string of the server to rejoin is not usable: %s",
+					error ? error : "it is empty");
+		PQfreemem(error);
+		PQconninfoFree(options);
+		return false;
+	}
+
+	initPQExpBuffer(&text);
+	for (PQconninfoOption *option = options; option->keyword; option++)
+	{
+		const char *value = option->val;
+
+		for (size_t i = 0; value == NULL && i < lengthof(defaults); i++)
+		{
+			if (strcmp(option->keyword, defaults[i].keyword) == 0)
+				value = defaults[i].value;
+		}
+		if (value == NULL)
+			continue;
+		if (strcmp(option->keyword, "password") == 0)
+			source->password = pg_strdup(value);
+		else
+			append_option(&text, option->keyword, value);
+	}
+	source->conninfo = pg_strdup(text.data);
+	termPQExpBuffer(&text);
+	PQconninfoFree(options);
+	return true;
+}
+
+static int64
+milliseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return now.tv_sec * INT64CONST(1000) + now.tv_nsec / 1000000;
+}
+
+/* False when the deadline has passed. */
+static bool
+wait_for_socket(PGconn *conn, short events, int64 deadline)
+{
+	struct pollfd socket = {.fd = PQsocket(conn),.events = events};
+	int64		left = deadline - milliseconds();
+
+	return left > 0 && poll(&socket, 1, (int) left) > 0;
+}
+
+static PGconn *
+open_connection(const ElectorSource *source)
+{
+	const char *keywords[] = {"dbname", "password", "fallback_application_name", NULL};
+	const char *values[] = {source->conninfo, source->password, "pg_elector", NULL};
+	int64		deadline = milliseconds() + CONNECT_BOUND * 1000;
+	PGconn	   *conn = PQconnectStartParams(keywords, values, 1);
+	PostgresPollingStatusType step = PGRES_POLLING_WRITING;
+
+	while (conn && PQstatus(conn) != CONNECTION_BAD && step != PGRES_POLLING_OK &&
+		   step != PGRES_POLLING_FAILED)
+	{
+		if (!wait_for_socket(conn, step == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline))
+			break;
+		step = PQconnectPoll(conn);
+	}
+	return conn;
+}
+
+/* One query, one row; NULL if it failed or took too long. */
+static PGresult *
+ask(PGconn *conn, const char *query, int bound)
+{
+	int64		deadline = milliseconds() + bound * INT64CONST(1000);
+	PGresult   *result = NULL;
+	PGresult   *next;
+
+	if (!PQsendQuery(conn, query))
+		return NULL;
+	for (;;)
+	{
+		while (PQisBusy(conn))
+		{
+			if (!wait_for_socket(conn, POLLIN, deadline) || !PQconsumeInput(conn))
+			{
+				PQclear(result);
+				return NULL;
+			}
+		}
+		next = PQgetResult(conn);
+		if (next == NULL)
+			break;
+		PQclear(result);
+		result = next;
+	}
+	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		return result;
+	if (PQresultStatus(result) == PGRES_COMMAND_OK)
+		return result;
+	PQclear(result);
+	return NULL;
+}
+
+static bool
+look(PGconn *conn, ElectorSource *source, bool *recovering, bool *checkpointed)
+{
+	PGresult   *result = ask(conn,
+							 "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, timeline_id,"
+							 " CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE"
+							 " pg_catalog.substr(pg_catalog.pg_walfile_name("
+							 "pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END"
+							 " FROM pg_catalog.pg_control_system(),"
+							 " pg_catalog.pg_control_checkpoint()", QUERY_BOUND);
+
+	if (result == NULL)
+		return false;
+	*recovering = PQgetvalue(result, 0, 0)[0] == 't';
+	source->system = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
+	source->timeline = strtoul(PQgetvalue(result, 0, 2), NULL, 10);
+	*checkpointed = strtoul(PQgetvalue(result, 0, 3), NULL, 16) == source->timeline;
+	PQclear(result);
+	return true;
+}
+
+/*
+ * Is the source a primary whose control file shows its timeline?  pg_rewind
+ * compares control files, and up to PostgreSQL 15 that of a freshly promoted
+ * server shows the timeline before until the first checkpoint.
+ */
+bool
+elector_source_prepare(ElectorSource *source, char *problem, size_t size)
+{
+	PGconn	   *conn = open_connection(source);
+	bool		recovering = false;
+	bool		checkpointed = false;
+	bool		ok = false;
+
+	if (conn == NULL || PQstatus(conn) != CONNECTION_OK)
+	{
+		char	   *message = pg_strdup(conn ? PQerrorMessage(conn) : "out of memory");
+
+		/* the first line says what; what follows are guesses */
+		message[strcspn(message, "\n")] = '\0';
+		snprintf(problem, size, "could not connect to the server to rejoin: %s",
+				 message[0] ? message : "timeout expired");
+		pg_free(message);
+	}
+	else if (!look(conn, source, &recovering, &checkpointed))
+		snprintf(problem, size, "could not query the server to rejoin: %s", PQerrorMessage(conn));
+	else if (recovering)
+		snprintf(problem, size, "the server to rejoin is in recovery");
+	else
+	{
+		if (!checkpointed)
+		{
+			PQclear(ask(conn, "CHECKPOINT", CHECKPOINT_BOUND));
+			if (!look(conn, source, &recovering, &checkpointed))
+				checkpointed = false;
+		}
+		ok = checkpointed;
+		if (!ok)
+			snprintf(problem, size, "could not make a checkpoint on the server to rejoin: %s",
+					 PQerrorMessage(conn));
+	}
+	PQfinish(conn);
+	return ok;
+}

@@ -1,0 +1,17 @@
+/*
+ * compat.h
+ *	  What differs between the versions of PostgreSQL.
+ *
+ * Only this header looks at PG_VERSION_NUM.
+ */
+#ifndef ELECTOR_COMPAT_H
+#define ELECTOR_COMPAT_H
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
+#error "pg_elector has been built and tested with PostgreSQL 15 only"
+#endif
+
+/* A process's number, by which its in-flight mark is found. */
+#define ElectorMyProcNumber() (MyProc->pgprocno)
+
+#endif							/* ELECTOR_COMPAT_H */

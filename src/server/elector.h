@@ -1,0 +1,247 @@
+/*
+ * elector.h
+ *	  Declarations shared by the files of the library.
+ */
+#ifndef ELECTOR_H
+#define ELECTOR_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+
+#include "core/decide.h"
+#include "core/durability.h"
+
+#include "compat.h"
+
+#define ELECTOR_VERSION "1.0"
+
+/*
+ * The one string by which everything of the library is told from other
+ * extensions: LWLock tranche, shared memory, worker's name.
+ */
+#define ELECTOR_LIBRARY "pg_elector"
+
+/* --- settings (settings.c) --- */
+
+extern char *elector_cluster;
+extern char *elector_node;
+extern char *elector_etcd_endpoints;
+extern char *elector_conninfo;
+extern int	elector_lease_ttl;	/* seconds */
+extern int	elector_lease_margin;	/* milliseconds */
+extern int	elector_fence_timeout;	/* milliseconds */
+extern int	elector_cold_start_wait;	/* milliseconds */
+extern int	elector_failover_cooldown;	/* milliseconds */
+extern bool elector_candidate;
+extern int	elector_priority;
+extern char *elector_zone;
+extern int	elector_maximum_lag;	/* kilobytes; -1: no limit */
+extern char *elector_durability;
+extern char *elector_admin_roles;
+extern int	elector_rejoin;
+extern int	elector_generation;
+
+typedef enum ElectorRejoin
+{
+	ELECTOR_REJOIN_REWIND,
+	ELECTOR_REJOIN_CLONE,
+	ELECTOR_REJOIN_OFF
+} ElectorRejoin;
+
+extern const char *elector_rejoin_name(void);
+
+extern void elector_settings_define(void);
+
+/* Is there a cluster to take part in?  FATAL if it is named but not reachable. */
+extern bool elector_settings_complete(void);
+
+/* May the role pass a closed gate? */
+extern bool elector_role_exempt(const char *role);
+
+/* --- shared memory (shmem.c) --- */
+
+/* What a backend asks of the worker. */
+typedef enum ElectorCallKind
+{
+	ELECTOR_CALL_FENCE,			/* argument and answer are JSON */
+	ELECTOR_CALL_ESTABLISH,
+	ELECTOR_CALL_SWITCHOVER,	/* argument: target */
+	ELECTOR_CALL_REFRESH		/* ask the peers for fresh reports */
+} ElectorCallKind;
+
+typedef enum ElectorCallState
+{
+	ELECTOR_CALL_FREE,
+	ELECTOR_CALL_ASKED,			/* by a backend; worker's to take */
+	ELECTOR_CALL_TAKEN,			/* worker is at it */
+	ELECTOR_CALL_ANSWERED,		/* backend's to read and free */
+	ELECTOR_CALL_ABANDONED		/* backend is gone; worker's to free */
+} ElectorCallState;
+
+#define ELECTOR_CALLS_MAX	16
+#define ELECTOR_CALL_SIZE	2048
+
+typedef struct ElectorCall
+{
+	ElectorCallState state;
+	ElectorCallKind kind;
+	bool		failed;			/* answer is an error message */
+	char		argument[ELECTOR_CALL_SIZE];
+	char		answer[ELECTOR_CALL_SIZE];
+} ElectorCall;
+
+/* What a node tells of itself: a row of elector_status. */
+typedef struct ElectorReport
+{
+	bool		present;
+	char		node[ELECTOR_NAME_SIZE];
+	char		instance[ELECTOR_INSTANCE_SIZE];
+	bool		leads;			/* gate open, now */
+	char		state[ELECTOR_NAME_SIZE];
+	char		detail[ELECTOR_TEXT_SIZE];
+	uint64		term;			/* led or followed */
+	uint32		timeline;
+	XLogRecPtr	lsn;			/* leader: end of WAL; follower: received */
+	XLogRecPtr	replayed;
+	int64		lease_ms_left;
+	bool		streaming;
+	bool		candidate;
+	int32		priority;
+	bool		stopping;		/* a shutdown was requested */
+} ElectorReport;
+
+typedef struct ElectorStatusRow
+{
+	ElectorMember member;
+	bool		alive;
+	bool		leader;			/* etcd says so */
+	uint64		leader_term;
+	bool		reported;		/* report is an answer to the newest refresh */
+	ElectorReport report;
+} ElectorStatusRow;
+
+typedef struct ElectorLeaseStatus
+{
+	int64		id;
+	int64		ttl_ms;
+	ElectorTime deadline;
+	int64		renewals;
+	int64		failures;
+	int64		rtt_us;			/* of the last renewal */
+} ElectorLeaseStatus;
+
+/*
+ * Shared memory.
+ *
+ * Only the worker writes, except where said; that is what makes the rest
+ * simple.  It is reset when the postmaster restarts after a crash.
+ *
+ * gate_deadline and read_deadline are read by every backend without a lock,
+ * before each commit and statement.  0 is closed.  They only ever hold a time
+ * up to which etcd's promise reaches, so a worker that stops moving them closes
+ * the gate by standing still (I6).
+ *
+ * marks[n] is written by the backend with process number n alone: set, then a
+ * full barrier, then it looks at gate_deadline.  The worker clears
+ * gate_deadline, then a full barrier, then looks at the marks.  So either the
+ * backend sees the gate closed or the worker sees the mark; a commit cannot
+ * slip between (I2).
+ *
+ * startup_generation and startup_pid are written by the startup process from
+ * the assign hook of pg_elector.generation, and prove that it has loaded the
+ * settings that came with it.
+ *
+ * upstream_term is written by the worker and read by the walreceiver, which
+ * must not connect unless it is set and upstream_conninfo, under the lock, is
+ * what it was told to connect to (S1, S2).
+ *
+ * Everything below `lock` is guarded by it.  calls[] is written by backends,
+ * too; a call's state says whose it is.
+ */
+typedef struct ElectorShared
+{
+	pg_atomic_uint64 gate_deadline;
+	pg_atomic_uint64 read_deadline;
+	pg_atomic_uint64 opened_term;	/* term for which the gate was opened; 0: not */
+	pg_atomic_uint64 upstream_term;
+	pg_atomic_uint32 startup_generation;
+	pg_atomic_uint32 startup_pid;
+	pg_atomic_uint32 worker_proc;	/* process number + 1; 0: no worker */
+	pg_atomic_uint64 refused;	/* commits, statements and connections; backends
+								 * add to it */
+
+	ConditionVariable answered; /* some call's state has changed */
+
+	LWLock	   *lock;
+	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this start; written once,
+													 * before there are processes */
+	char		upstream_conninfo[ELECTOR_CONNINFO_SIZE];
+	char		leader[ELECTOR_NAME_SIZE];	/* "" if there is none */
+	ElectorReport self;
+	ElectorLeaseStatus lease;
+	uint64		term;			/* newest term known */
+	int			nrows;
+	ElectorStatusRow rows[ELECTOR_MEMBERS_MAX];
+	int			nhistory;
+	ElectorHistory history[ELECTOR_HISTORY_MAX];
+	ElectorCall calls[ELECTOR_CALLS_MAX];
+
+	int			nmarks;
+	pg_atomic_uint32 marks[FLEXIBLE_ARRAY_MEMBER];
+} ElectorShared;
+
+extern ElectorShared *elector_shared;
+
+extern void elector_shmem_request(void);
+extern void elector_shmem_startup(void);
+extern void elector_wake_worker(void);
+
+/* Microseconds on the clock that lease deadlines are in (CLOCK_BOOTTIME). */
+extern ElectorTime elector_now(void);
+
+/* This node's own report, as of now; takes the lock in shared mode. */
+extern void elector_report_self(ElectorReport *report);
+
+/* --- the gate (gate.c) --- */
+
+extern void elector_gate_install(void);
+extern bool elector_gate_is_open(void);
+
+/* For the worker: has every commit that passed the gate ended? */
+extern bool elector_gate_drained(void);
+
+/* End the backends whose commits have not. */
+extern void elector_gate_terminate(void);
+
+/* --- the standby side (standby.c) --- */
+
+extern void elector_standby_install(void);
+
+/* --- the postmaster's last act, and its first (restart.c) --- */
+
+extern void elector_restart_install(void);
+extern bool elector_postmaster_stopping(void);
+
+/* --- files in the data directory (store.c) --- */
+
+extern void elector_store_init(void);
+extern bool elector_store_read_state(ElectorState *state);
+extern void elector_store_write_state(const ElectorState *state);
+extern bool elector_store_read_todo(ElectorTodo *todo);
+extern void elector_store_write_todo(const ElectorTodo *todo);
+extern bool elector_store_has_leadership(void);
+extern void elector_store_write_leadership(const ElectorLeadership *leadership);
+extern void elector_store_remove(const char *path);
+
+/* Who we are, for telling a dead predecessor from a stranger (S9). */
+extern void elector_store_identity(ElectorState *state);
+
+/* --- the worker (worker.c) --- */
+
+extern PGDLLEXPORT void elector_worker_main(Datum argument);
+
+#endif							/* ELECTOR_H */

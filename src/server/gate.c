@@ -1,0 +1,359 @@
+/*
+ * gate.c
+ *	  The gate: what a backend checks before it commits, reads, or lets a client
+ *	  in.
+ *
+ * The gate is a deadline in shared memory.  It is open while the clock is
+ * before it, and only the worker moves it, each time etcd has confirmed the
+ * lease; so it closes by itself when the worker, etcd or the postmaster is gone
+ * (I6).  On a standby there is a second deadline, up to which its history is
+ * known to be the leader's (I8).
+ *
+ * Commits are refused in XACT_EVENT_PRE_COMMIT, where an ERROR still aborts.  A
+ * gate that closes while the commit record is flushed or waits for its
+ * acknowledgement is noticed in XACT_EVENT_COMMIT, where there is no way back:
+ * the client must not be told that it succeeded, so the connection ends without
+ * an answer.
+ *
+ * The trap: some writes do damage when refused only at commit (DROP DATABASE),
+ * and some get their transaction id only after PRE_COMMIT (NOTIFY).  So
+ * utilities that write are refused when they begin.
+ */
+#include "elector.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/executor.h"
+#include "libpq/auth.h"
+#include "miscadmin.h"
+#include "postmaster/autovacuum.h"
+#include "replication/walsender.h"
+#include "storage/proc.h"
+#include "tcop/dest.h"
+#include "tcop/utility.h"
+#include "access/parallel.h"
+
+static ClientAuthentication_hook_type previous_client_authentication = NULL;
+static ExecutorStart_hook_type previous_executor_start = NULL;
+static ExecutorRun_hook_type previous_executor_run = NULL;
+static ProcessUtility_hook_type previous_process_utility = NULL;
+
+/* This session's role may read through a closed gate. */
+static bool session_exempt = false;
+
+/* This backend's commit has passed the gate. */
+static bool marked = false;
+
+static bool
+before(pg_atomic_uint64 *deadline)
+{
+	return elector_now() < (ElectorTime) pg_atomic_read_u64(deadline);
+}
+
+bool
+elector_gate_is_open(void)
+{
+	return before(&elector_shared->gate_deadline);
+}
+
+/* May this server answer reads now? */
+static bool
+reads_open(void)
+{
+	return RecoveryInProgress() ? before(&elector_shared->read_deadline) :
+		elector_gate_is_open();
+}
+
+static void
+copy_leader(char *leader)
+{
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	strlcpy(leader, elector_shared->leader, ELECTOR_NAME_SIZE);
+	LWLockRelease(elector_shared->lock);
+	if (strcmp(leader, elector_node) == 0)
+		leader[0] = '\0';
+}
+
+/* Refuse a write or a read in a session that is already there. */
+static void
+refuse(const char *what)
+{
+	char		leader[ELECTOR_NAME_SIZE];
+
+	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	copy_leader(leader);
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot %s: this node's history is not known to be the leader's",
+						what),
+				 leader[0] != '\0' ?
+				 errhint("The leader is \"%s\"; see elector_status for what this node waits for.", leader) :
+				 errhint("See elector_status for what this node waits for.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("cannot %s: this node does not hold the leadership of cluster \"%s\"",
+					what, elector_cluster),
+			 leader[0] != '\0' ?
+			 errhint("The leader is \"%s\".", leader) :
+			 errhint("There is no leader at the moment; connect with all hosts and target_session_attrs=read-write, and try again.")));
+}
+
+static void
+set_mark(void)
+{
+	pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], 1);
+	marked = true;
+	pg_memory_barrier();		/* pairs with elector_gate_drained() */
+}
+
+static void
+clear_mark(void)
+{
+	if (marked)
+	{
+		marked = false;
+		pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], 0);
+	}
+}
+
+/* Set the mark, then look. */
+static void
+pass_gate(void)
+{
+	set_mark();
+	if (!elector_gate_is_open())
+	{
+		clear_mark();
+		refuse("commit");
+	}
+}
+
+/*
+ * The commit is done and can neither be undone nor be vouched for: end the
+ * connection before the client is told.
+ */
+static void
+end_unanswered(void)
+{
+	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	whereToSendOutput = DestNone;
+	ProcDiePending = true;
+	InterruptPending = true;
+	ereport(LOG,
+			(errmsg("connection ends without an answer: the gate closed while a transaction committed")));
+}
+
+bool
+elector_gate_drained(void)
+{
+	pg_memory_barrier();		/* pairs with set_mark() */
+	for (int i = 0; i < elector_shared->nmarks; i++)
+	{
+		if (pg_atomic_read_u32(&elector_shared->marks[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+void
+elector_gate_terminate(void)
+{
+	for (int i = 0; i < elector_shared->nmarks; i++)
+	{
+		int			pid = ProcGlobal->allProcs[i].pid;
+
+		if (pg_atomic_read_u32(&elector_shared->marks[i]) == 0)
+			continue;
+		if (pid == 0)
+			pg_atomic_write_u32(&elector_shared->marks[i], 0);	/* died with it set */
+		else
+			kill(pid, SIGTERM);
+	}
+}
+
+static void
+transaction_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+				!IsAutoVacuumWorkerProcess())
+				pass_gate();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+				!IsAutoVacuumWorkerProcess() && !elector_gate_is_open())
+				end_unanswered();
+			clear_mark();
+			break;
+		case XACT_EVENT_ABORT:
+			clear_mark();
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			break;				/* the leader of the group commits */
+	}
+}
+
+/* The statement gate, for everything that reads. */
+static void
+check_statement(void)
+{
+	if (session_exempt || IsParallelWorker() || IsAutoVacuumWorkerProcess())
+		return;
+	if (!reads_open())
+		refuse("execute statement");
+}
+
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	check_statement();
+	if (previous_executor_start)
+		previous_executor_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+static void
+executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
+			 bool execute_once)
+{
+	check_statement();
+	if (previous_executor_run)
+		previous_executor_run(query, direction, count, execute_once);
+	else
+		standard_ExecutorRun(query, direction, count, execute_once);
+}
+
+/* Does the utility write something that no transaction's abort undoes? */
+static bool
+utility_writes(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_AlterSystemStmt:
+			return false;		/* an operator's way out */
+		case T_NotifyStmt:
+		case T_VacuumStmt:
+		case T_ReindexStmt:
+			return true;
+		case T_TransactionStmt:
+			switch (((TransactionStmt *) statement)->kind)
+			{
+				case TRANS_STMT_PREPARE:
+				case TRANS_STMT_COMMIT_PREPARED:
+				case TRANS_STMT_ROLLBACK_PREPARED:
+					return true;
+				case TRANS_STMT_BEGIN:
+				case TRANS_STMT_START:
+				case TRANS_STMT_COMMIT:
+				case TRANS_STMT_ROLLBACK:
+				case TRANS_STMT_SAVEPOINT:
+				case TRANS_STMT_RELEASE:
+				case TRANS_STMT_ROLLBACK_TO:
+					return false;
+			}
+			return false;
+		default:
+			return GetCommandLogLevel(statement) <= LOGSTMT_MOD;
+	}
+}
+
+/* Decides a prepared transaction, without a transaction of its own. */
+static bool
+utility_decides(Node *statement)
+{
+	TransactionStmtKind kind;
+
+	if (!IsA(statement, TransactionStmt))
+		return false;
+	kind = ((TransactionStmt *) statement)->kind;
+	return kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED;
+}
+
+static void
+process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo parameters,
+				QueryEnvironment *environment, DestReceiver *receiver,
+				QueryCompletion *completion)
+{
+	Node	   *statement = planned->utilityStmt;
+	bool		decides = false;
+
+	if (!IsAutoVacuumWorkerProcess())
+	{
+		if (!RecoveryInProgress() && utility_writes(statement))
+		{
+			if (!elector_gate_is_open())
+				refuse("execute statement");
+			decides = utility_decides(statement);
+		}
+		else if (IsA(statement, CopyStmt))
+			check_statement();
+	}
+
+	if (decides)
+		pass_gate();
+	PG_TRY();
+	{
+		if (previous_process_utility)
+			previous_process_utility(planned, query, read_only_tree, context,
+									 parameters, environment, receiver, completion);
+		else
+			standard_ProcessUtility(planned, query, read_only_tree, context,
+									parameters, environment, receiver, completion);
+	}
+	PG_FINALLY();
+	{
+		if (decides)
+			clear_mark();
+	}
+	PG_END_TRY();
+	if (decides && !elector_gate_is_open())
+		end_unanswered();
+}
+
+/* Runs before catalogs can be read, so it knows names only. */
+static void
+client_authentication(Port *port, int status)
+{
+	char		leader[ELECTOR_NAME_SIZE];
+
+	if (previous_client_authentication)
+		previous_client_authentication(port, status);
+	if (status != STATUS_OK)
+		return;
+	session_exempt = elector_role_exempt(port->user_name);
+	if (session_exempt || (am_walsender && !am_db_walsender) || reads_open())
+		return;
+
+	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	copy_leader(leader);
+	ereport(FATAL,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("node \"%s\" of cluster \"%s\" does not accept connections now",
+					elector_node, elector_cluster),
+			 leader[0] != '\0' ?
+			 errhint("The leader is \"%s\"; connect with all hosts and target_session_attrs=read-write.", leader) :
+			 errhint("There is no leader at the moment; try again, or ask elector_status as one of pg_elector.admin_roles.")));
+}
+
+void
+elector_gate_install(void)
+{
+	previous_client_authentication = ClientAuthentication_hook;
+	ClientAuthentication_hook = client_authentication;
+	previous_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
+	previous_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	previous_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(transaction_callback, NULL);
+}

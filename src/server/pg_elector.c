@@ -1,0 +1,53 @@
+/*
+ * pg_elector.c
+ *	  The library's beginning: what is installed, and when.
+ *
+ * Without pg_elector.cluster, in a single-user server, and under `postgres -C`
+ * only the settings are defined and nothing else changes.
+ */
+#include "elector.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+static void
+register_worker(void)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "pg_elector");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "pg_elector");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, ELECTOR_LIBRARY);
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "elector_worker_main");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
+	worker.bgw_restart_time = 1;
+	RegisterBackgroundWorker(&worker);
+}
+
+void
+_PG_init(void)
+{
+	elector_settings_define();
+	if (!process_shared_preload_libraries_in_progress)
+	{
+		if (elector_cluster[0] != '\0')
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("pg_elector must be loaded via shared_preload_libraries")));
+		return;
+	}
+	if (!IsPostmasterEnvironment || !elector_settings_complete())
+		return;
+
+	elector_standby_install();
+	elector_gate_install();
+	elector_restart_install();
+	register_worker();
+}

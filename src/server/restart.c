@@ -1,0 +1,394 @@
+/*
+ * restart.c
+ *	  The postmaster's first act and its last: born a standby, and coming back.
+ *
+ * At every start, and at a restart in place after a crash, standby.signal is
+ * put in place before recovery begins; so a server never opens read-write
+ * because it was left alone (I5).
+ *
+ * When the postmaster has ended all its children and let go of shared memory,
+ * an on_proc_exit callback may replace it by the program `pg_elector`, which
+ * releases a leadership, rewinds, and becomes the postmaster again: the process
+ * id never changes, and nobody outside is needed.  What is to be done stands in
+ * a file, so that a power cut in between is picked up at the next start.
+ *
+ * The trap: the callback runs in a process that still has the postmaster's
+ * signal handlers.  All signals are blocked first and stay blocked over both
+ * execs; the new postmaster unblocks them itself, and a stop that came
+ * meanwhile is then obeyed.
+ */
+#include "elector.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "common/controldata_utils.h"
+#include "common/file_perm.h"
+#include "lib/stringinfo.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/pidfile.h"
+
+#include "standby.h"
+#include "core/hold.h"
+#include "store.h"
+
+/* As miscinit.c calls it. */
+#define LOCK_FILE_NAME "postmaster.pid"
+
+#define ARGUMENTS_MAX 256
+
+static shmem_request_hook_type previous_shmem_request = NULL;
+static shmem_startup_hook_type previous_shmem_startup = NULL;
+
+/* Standard error as it was before the logging collector took it. */
+static int	original_stderr = -1;
+
+/* The postmaster's own command line, NUL-separated. */
+static char *
+read_command_line(int *length)
+{
+	static char text[65536];
+	int			fd = open("/proc/self/cmdline", O_RDONLY);
+	ssize_t		got;
+
+	*length = 0;
+	if (fd < 0)
+		return text;
+	while (*length < (int) sizeof(text) - 1 &&
+		   (got = read(fd, text + *length, sizeof(text) - 1 - *length)) > 0)
+		*length += got;
+	close(fd);
+	text[*length] = '\0';
+	return text;
+}
+
+/* `postgres -C` loads the library like a server, and must change nothing. */
+static bool
+only_shows_a_setting(void)
+{
+	int			length;
+	char	   *text = read_command_line(&length);
+
+	for (char *argument = text; argument < text + length;
+		 argument += strlen(argument) + 1)
+	{
+		if (strncmp(argument, "-C", 2) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+elector_postmaster_stopping(void)
+{
+	FILE	   *file = fopen(LOCK_FILE_NAME, "r");
+	char		line[MAXPGPATH];
+	int			number = 0;
+	bool		stopping = false;
+
+	if (file == NULL)
+		return false;
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		if (++number == LOCK_FILE_LINE_PM_STATUS)
+			stopping = strncmp(line, PM_STATUS_STOPPING,
+							   strlen(PM_STATUS_STOPPING)) == 0;
+	}
+	fclose(file);
+	return stopping;
+}
+
+/* Is postmaster.pid ours?  It may have been taken from us. */
+static bool
+owns_lock_file(void)
+{
+	FILE	   *file = fopen(LOCK_FILE_NAME, "r");
+	long		pid = 0;
+
+	if (file == NULL)
+		return false;
+	if (fscanf(file, "%ld", &pid) != 1)
+		pid = 0;
+	fclose(file);
+	return pid == (long) getpid();
+}
+
+/* Settings that the new postmaster gets with absolute paths. */
+static bool
+is_path_setting(const char *argument)
+{
+	const char *names[] = {"config_file=", "data_directory=", "hba_file=", "ident_file="};
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strncmp(argument, names[i], strlen(names[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The arguments to start postgres with again: the old ones, without the data
+ * directory, which may be relative to where we once were, and with the four
+ * paths in full.
+ */
+static int
+postgres_arguments(char **arguments)
+{
+	int			length;
+	char	   *text = read_command_line(&length);
+	char	   *end = text + length;
+	char	   *argument = text + strlen(text) + 1;
+	int			count = 0;
+
+	arguments[count++] = my_exec_path;
+	while (argument < end && count < ARGUMENTS_MAX - 9)
+	{
+		char	   *next = argument + strlen(argument) + 1;
+
+		if (strcmp(argument, "-D") == 0)
+			next += next < end ? strlen(next) + 1 : 0;
+		else if (strncmp(argument, "-D", 2) == 0)
+			;
+		else if (strcmp(argument, "-c") == 0 && next < end && is_path_setting(next))
+			next += strlen(next) + 1;
+		else
+			arguments[count++] = argument;
+		argument = next;
+	}
+	arguments[count++] = "-c";
+	arguments[count++] = psprintf("config_file=%s", ConfigFileName);
+	arguments[count++] = "-c";
+	arguments[count++] = psprintf("data_directory=%s", DataDir);
+	arguments[count++] = "-c";
+	arguments[count++] = psprintf("hba_file=%s", HbaFileName);
+	arguments[count++] = "-c";
+	arguments[count++] = psprintf("ident_file=%s", IdentFileName);
+	return count;
+}
+
+/* Replace this process by the program.  Returns only if it cannot. */
+static void
+exec_program(bool start_again)
+{
+	char	   *arguments[ARGUMENTS_MAX + 16];
+	char		program[MAXPGPATH];
+	int			count = 0;
+	sigset_t	all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+
+	strlcpy(program, my_exec_path, sizeof(program));
+	get_parent_directory(program);
+	join_path_components(program, program, ELECTOR_LIBRARY);
+
+	arguments[count++] = program;
+	arguments[count++] = "postmaster";
+	arguments[count++] = psprintf("--data-directory=%s", DataDir);
+	arguments[count++] = psprintf("--etcd=%s", elector_etcd_endpoints);
+	arguments[count++] = psprintf("--cluster=%s", elector_cluster);
+	arguments[count++] = psprintf("--node=%s", elector_node);
+	arguments[count++] = psprintf("--rejoin=%s", elector_rejoin_name());
+	arguments[count++] = start_again ? "--exec" : "--exit";
+	arguments[count++] = "--";
+	count += postgres_arguments(&arguments[count]);
+	arguments[count] = NULL;
+	unsetenv("PGDATA");
+
+	for (int number = 1; number < NSIG; number++)
+	{
+		/* What the postmaster ignores, postgres ignores again by itself. */
+		if (number != SIGKILL && number != SIGSTOP)
+			pqsignal(number, SIG_DFL);
+	}
+	if (original_stderr >= 0)
+	{
+		dup2(original_stderr, 1);
+		dup2(original_stderr, 2);
+	}
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	execv(program, arguments);
+	write_stderr("could not execute \"%s\": %s\n", program, strerror(errno));
+}
+
+/* The postmaster's last act. */
+static void
+last_act(int code, Datum argument)
+{
+	ElectorTodo todo;
+
+	if (IsUnderPostmaster || MyProcPid != PostmasterPid || !owns_lock_file())
+		return;
+	if (elector_store_read_todo(&todo) && todo.kind != ELECTOR_TODO_NONE)
+	{
+		/* A unit of type notify starts its server again by itself. */
+		exec_program(getenv("NOTIFY_SOCKET") == NULL);
+	}
+	else if (elector_store_has_leadership())
+		exec_program(false);
+}
+
+/*
+ * Whose data directory is this?  A state file under another node's name means
+ * that it was copied; that is how a node is added, if the copy is a backup that
+ * has not been started yet.
+ */
+static void
+check_state(void)
+{
+	ElectorState state;
+	bool		crc_ok;
+	ControlFileData *control;
+
+	if (elector_store_read_state(&state) && strcmp(state.node, elector_node) == 0)
+		return;
+	if (state.present && access("backup_label", F_OK) != 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("data directory \"%s\" belongs to node \"%s\", not to \"%s\"",
+						DataDir, state.node, elector_node),
+				 errhint("A node keeps its name.  To add a node, make a new data directory with pg_basebackup.")));
+
+	memset(&state, 0, sizeof(state));
+	state.present = true;
+	strlcpy(state.node, elector_node, sizeof(state.node));
+	control = get_controlfile(DataDir, &crc_ok);
+	if (crc_ok)
+		state.system = control->system_identifier;
+	elector_store_write_state(&state);
+	elector_store_remove(ELECTOR_TODO_FILE);
+	elector_store_remove(ELECTOR_LEADERSHIP_FILE);
+	elector_store_remove(ELECTOR_PROBLEM_FILE);
+}
+
+/* Was a rejoin cut off?  Then the directory is not to be opened as it is. */
+static bool
+has_hold(void)
+{
+	char		path[MAXPGPATH];
+
+	snprintf(path, sizeof(path), "%s" ELECTOR_HOLD_BESIDE, DataDir);
+	if (access(path, F_OK) == 0)
+		return true;
+	snprintf(path, sizeof(path), "%s" ELECTOR_HOLD_WITHIN, DataDir);
+	return access(path, F_OK) == 0;
+}
+
+static void
+rejoin_now(void)
+{
+	exec_program(true);
+	ereport(FATAL,
+			(errmsg("could not rejoin the cluster: the program \"%s\" cannot be executed",
+					ELECTOR_LIBRARY),
+			 errhint("It belongs beside the program \"postgres\".")));
+}
+
+/* Work that a power cut, or systemd, left for this start. */
+static void
+pick_up_work(void)
+{
+	ElectorTodo todo;
+
+	if (has_hold())
+		rejoin_now();
+	if (!elector_store_read_todo(&todo))
+		return;
+	switch (todo.kind)
+	{
+		case ELECTOR_TODO_REWIND:
+		case ELECTOR_TODO_CLONE:
+			rejoin_now();
+			break;
+		case ELECTOR_TODO_NONE:
+		case ELECTOR_TODO_STANDBY:
+		case ELECTOR_TODO_HANDOVER:
+			elector_store_remove(ELECTOR_TODO_FILE);
+			break;
+	}
+}
+
+static void
+create_standby_signal(void)
+{
+	int			fd = open(STANDBY_SIGNAL_FILE, O_CREAT | O_RDWR | PG_BINARY,
+						  pg_file_create_mode);
+
+	if (fd < 0 || pg_fsync(fd) != 0)
+		ereport(FATAL,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", STANDBY_SIGNAL_FILE)));
+	close(fd);
+	fsync_fname(".", true);
+}
+
+/* What will not work as things are; the worker repeats it in elector_status. */
+static void
+warn_about_server(void)
+{
+	if (recoveryTargetAction == RECOVERY_TARGET_ACTION_PROMOTE &&
+		recoveryTarget != RECOVERY_TARGET_UNSET)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"recovery_target_action\" must not be \"promote\" on a node of a cluster"),
+				 errhint("Only an election promotes a node; recover to the target first, without pg_elector.cluster.")));
+	if (!EnableHotStandby)
+		ereport(WARNING,
+				(errmsg("\"hot_standby\" is off: this node cannot be asked anything while it follows"),
+				 errhint("Set hot_standby = on.")));
+	if (elector_rejoin != ELECTOR_REJOIN_OFF && !wal_log_hints && !DataChecksumsEnabled())
+		ereport(WARNING,
+				(errmsg("\"wal_log_hints\" is off and there are no data checksums: this node cannot be rewound when it has to rejoin"),
+				 errhint("Set wal_log_hints = on, or initialize the cluster with --data-checksums.")));
+}
+
+static void
+shmem_request(void)
+{
+	if (previous_shmem_request)
+		previous_shmem_request();
+	elector_shmem_request();
+}
+
+static void
+shmem_startup(void)
+{
+	if (previous_shmem_startup)
+		previous_shmem_startup();
+	elector_shmem_startup();
+	if (!IsUnderPostmaster && IsPostmasterEnvironment)
+	{
+		warn_about_server();
+		elector_standby_clean_placeholders();
+		create_standby_signal();
+	}
+}
+
+void
+elector_restart_install(void)
+{
+	if (IsUnderPostmaster || !IsPostmasterEnvironment || only_shows_a_setting())
+		return;
+	original_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
+	pick_up_work();
+	elector_store_init();
+	check_state();
+
+	previous_shmem_request = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	previous_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	on_proc_exit(last_act, 0);
+}

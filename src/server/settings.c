@@ -1,0 +1,388 @@
+/*
+ * settings.c
+ *	  The settings, and their checks.
+ *
+ * A setting is checked when it is set, so that ALTER SYSTEM refuses what the
+ * next start would stumble over.  Where two settings must agree, the check of
+ * each looks at the other, once both are known.
+ *
+ * With pg_elector.cluster empty the library does nothing at all.
+ */
+#include "elector.h"
+
+#include <limits.h>
+
+#include "catalog/pg_authid.h"
+#include "libpq-fe.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/varlena.h"
+
+#include "core/name.h"
+#include "etcd/client.h"
+
+char	   *elector_cluster = NULL;
+char	   *elector_node = NULL;
+char	   *elector_etcd_endpoints = NULL;
+char	   *elector_conninfo = NULL;
+int			elector_lease_ttl = 10;
+int			elector_lease_margin = 1000;
+int			elector_fence_timeout = 1000;
+int			elector_cold_start_wait = 30000;
+int			elector_failover_cooldown = 30000;
+bool		elector_candidate = true;
+int			elector_priority = 100;
+char	   *elector_zone = NULL;
+int			elector_maximum_lag = 1024;
+char	   *elector_durability = NULL;
+char	   *elector_admin_roles = NULL;
+int			elector_rejoin = ELECTOR_REJOIN_REWIND;
+int			elector_generation = 0;
+
+/* The user of pg_elector.conninfo, which the other nodes come as. */
+static char *peer_role = NULL;
+
+/* All settings are defined, so one can be checked against another. */
+static bool defined = false;
+
+static const struct config_enum_entry rejoin_options[] = {
+	{"rewind", ELECTOR_REJOIN_REWIND, false},
+	{"clone", ELECTOR_REJOIN_CLONE, false},
+	{"off", ELECTOR_REJOIN_OFF, false},
+	{NULL, 0, false}
+};
+
+const char *
+elector_rejoin_name(void)
+{
+	for (const struct config_enum_entry *entry = rejoin_options; entry->name; entry++)
+	{
+		if (entry->val == elector_rejoin)
+			return entry->name;
+	}
+	pg_unreachable();
+}
+
+static bool
+check_name(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] == '\0' || elector_name_valid(*newval))
+		return true;
+	GUC_check_errdetail("\"%s\" is not a name: use at most %d letters, digits, \".\", \"_\" and \"-\", beginning with a letter, a digit or \"_\".",
+						*newval, ELECTOR_NAME_SIZE - 1);
+	return false;
+}
+
+static bool
+check_etcd(char **newval, void **extra, GucSource source)
+{
+	const char *error;
+
+	if ((*newval)[0] == '\0' || elector_etcd_endpoints_valid(*newval, &error))
+		return true;
+	GUC_check_errdetail("%s.", error);
+	GUC_check_errhint("Give the URLs of etcd's members, separated by commas, for example \"http://10.0.0.5:2379,http://10.0.0.6:2379\".");
+	return false;
+}
+
+static bool
+check_conninfo(char **newval, void **extra, GucSource source)
+{
+	PQconninfoOption *options;
+	char	   *error = NULL;
+	bool		has_host = false;
+	bool		has_dbname = false;
+
+	if ((*newval)[0] == '\0')
+		return true;
+	if (strlen(*newval) >= ELECTOR_CONNINFO_SIZE - 128 || strchr(*newval, '\n'))
+	{
+		GUC_check_errdetail("The connection string is longer than %d bytes or has several lines.",
+							ELECTOR_CONNINFO_SIZE - 129);
+		return false;
+	}
+	options = PQconninfoParse(*newval, &error);
+	if (options == NULL)
+	{
+		GUC_check_errdetail("libpq says: %s",
+							error ? pstrdup(error) : "out of memory");
+		PQfreemem(error);
+		GUC_check_errhint("Give a connection string by which the other nodes reach this one, for example \"host=10.0.0.1 port=5432 user=elector dbname=postgres\".");
+		return false;
+	}
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+	{
+		if (option->val == NULL || option->val[0] == '\0')
+			continue;
+		if (strcmp(option->keyword, "host") == 0 ||
+			strcmp(option->keyword, "hostaddr") == 0)
+			has_host = true;
+		if (strcmp(option->keyword, "dbname") == 0)
+			has_dbname = true;
+	}
+	PQconninfoFree(options);
+	if (!has_host || !has_dbname)
+	{
+		GUC_check_errdetail("It names no %s.", has_host ? "dbname" : "host");
+		GUC_check_errhint("Give host, port, user and dbname by which the other nodes reach this one.");
+		return false;
+	}
+	return true;
+}
+
+/* Remember which role the peers come as: the gate lets it in. */
+static void
+assign_conninfo(const char *newval, void *extra)
+{
+	PQconninfoOption *options = PQconninfoParse(newval, NULL);
+
+	free(peer_role);
+	peer_role = NULL;
+	if (options == NULL)
+		return;
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+	{
+		if (strcmp(option->keyword, "user") == 0 && option->val != NULL)
+			peer_role = strdup(option->val);
+	}
+	PQconninfoFree(options);
+}
+
+static bool
+check_lease_ttl(int *newval, void **extra, GucSource source)
+{
+	if (defined && elector_lease_margin >= *newval * 1000)
+	{
+		GUC_check_errdetail("\"pg_elector.lease_margin\" (%d ms) must be less than \"pg_elector.lease_ttl\" (%d s).",
+							elector_lease_margin, *newval);
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_lease_margin(int *newval, void **extra, GucSource source)
+{
+	if (*newval >= elector_lease_ttl * 1000)
+	{
+		GUC_check_errdetail("\"pg_elector.lease_margin\" (%d ms) must be less than \"pg_elector.lease_ttl\" (%d s).",
+							*newval, elector_lease_ttl);
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_durability(char **newval, void **extra, GucSource source)
+{
+	ElectorDurability policy;
+	const char *message;
+
+	if (elector_durability_parse(*newval, &policy, &message))
+		return true;
+	GUC_check_errdetail("\"%s\" is no durability policy: %s.", *newval, message);
+	return false;
+}
+
+static bool
+check_admin_roles(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *names;
+	bool		valid = SplitIdentifierString(copy, ',', &names);
+
+	if (!valid)
+		GUC_check_errdetail("List syntax is invalid: give role names separated by commas.");
+	pfree(copy);
+	return valid;
+}
+
+/*
+ * In the startup process this runs when it has loaded the file that the number
+ * came in; nothing else proves that it did.
+ */
+static void
+assign_generation(int newval, void *extra)
+{
+	if (MyBackendType == B_STARTUP && elector_shared != NULL)
+	{
+		pg_atomic_write_u32(&elector_shared->startup_pid, (uint32) MyProcPid);
+		pg_atomic_write_u32(&elector_shared->startup_generation, (uint32) newval);
+		elector_wake_worker();
+	}
+}
+
+static void
+define_identity_settings(void)
+{
+	DefineCustomStringVariable("pg_elector.cluster",
+							   "Name of the group of servers that elect a primary; empty turns the library off.",
+							   "The same on all nodes; etcd keys begin with /pg_elector/<cluster>/.",
+							   &elector_cluster, "", PGC_POSTMASTER, 0,
+							   check_name, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.node",
+							   "Name of this server within the cluster.",
+							   "Different on every node, and kept by its data directory.",
+							   &elector_node, "", PGC_POSTMASTER, 0,
+							   check_name, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd",
+							   "URLs of etcd's members, separated by commas.",
+							   NULL,
+							   &elector_etcd_endpoints, "", PGC_POSTMASTER, 0,
+							   check_etcd, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.conninfo",
+							   "How the other nodes reach this one, for replication and for control.",
+							   "A libpq connection string with host, port, user and dbname.",
+							   &elector_conninfo, "", PGC_POSTMASTER,
+							   GUC_SUPERUSER_ONLY,
+							   check_conninfo, assign_conninfo, NULL);
+	DefineCustomStringVariable("pg_elector.zone",
+							   "Failure domain of this node.",
+							   NULL,
+							   &elector_zone, "", PGC_POSTMASTER, 0,
+							   check_name, NULL, NULL);
+	DefineCustomBoolVariable("pg_elector.candidate",
+							 "Whether this node may become leader.",
+							 NULL,
+							 &elector_candidate, true, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.priority",
+							"Among equally advanced nodes the one with the higher priority becomes leader.",
+							NULL,
+							&elector_priority, 100, 0, 1000000, PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+}
+
+static void
+define_time_settings(void)
+{
+	DefineCustomIntVariable("pg_elector.lease_ttl",
+							"How long etcd keeps a leadership that is not renewed.",
+							"A dead leader is replaced after this time; at least 2 seconds, and at least etcd's own floor of one and a half election timeouts.",
+							&elector_lease_ttl, 10, 2, 3600, PGC_POSTMASTER,
+							GUC_UNIT_S,
+							check_lease_ttl, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.lease_margin",
+							"How much earlier than etcd the gate closes.",
+							"Covers the drift of clocks within one lease; less than pg_elector.lease_ttl.",
+							&elector_lease_margin, 1000, 1, 3600000, PGC_POSTMASTER,
+							GUC_UNIT_MS,
+							check_lease_margin, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.fence_timeout",
+							"How long an election waits for a member that may be dead.",
+							NULL,
+							&elector_fence_timeout, 1000, 100, 60000, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.cold_start_wait",
+							"How long a cluster that starts waits for its last leader.",
+							"After this time another node is elected, and rows of the last leader may be missing.",
+							&elector_cold_start_wait, 30000, 0, INT_MAX / 2, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.failover_cooldown",
+							"Least time between two automatic changes of the leader.",
+							NULL,
+							&elector_failover_cooldown, 30000, 0, INT_MAX / 2, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
+
+void
+elector_settings_define(void)
+{
+	define_identity_settings();
+	define_time_settings();
+	DefineCustomIntVariable("pg_elector.maximum_lag",
+							"A node further behind the leader than this is not elected.",
+							"-1 means no limit.",
+							&elector_maximum_lag, 1024, -1, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.durability",
+							   "What makes a commit durable.",
+							   "\"async\": the leader alone.",
+							   &elector_durability, "async", PGC_POSTMASTER, 0,
+							   check_durability, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.admin_roles",
+							   "Roles that may connect and read while the gate is closed.",
+							   "Names separated by commas.",
+							   &elector_admin_roles, "postgres", PGC_SIGHUP,
+							   GUC_LIST_INPUT,
+							   check_admin_roles, NULL, NULL);
+	DefineCustomEnumVariable("pg_elector.rejoin",
+							 "What a node does that holds WAL which the leader does not have.",
+							 "\"rewind\", \"clone\" (rewind, or else clone), or \"off\".",
+							 &elector_rejoin, ELECTOR_REJOIN_REWIND, rejoin_options,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.generation",
+							"Counts the changes of primary_conninfo by the library.",
+							"Set by the library; do not change it.",
+							&elector_generation, 0, 0, INT_MAX, PGC_SIGHUP,
+							GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							NULL, assign_generation, NULL);
+	defined = true;
+	MarkGUCPrefixReserved("pg_elector");
+}
+
+bool
+elector_settings_complete(void)
+{
+	const struct
+	{
+		const char *name;
+		const char *value;
+	}			needed[] =
+	{
+		{"pg_elector.node", elector_node},
+		{"pg_elector.etcd", elector_etcd_endpoints},
+		{"pg_elector.conninfo", elector_conninfo}
+	};
+
+	if (elector_cluster[0] == '\0')
+		return false;
+	for (int i = 0; i < lengthof(needed); i++)
+	{
+		if (needed[i].value[0] == '\0')
+			ereport(FATAL,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("\"%s\" is not set", needed[i].name),
+					 errhint("\"pg_elector.cluster\" is \"%s\"; a node of a cluster also needs \"pg_elector.node\", \"pg_elector.etcd\" and \"pg_elector.conninfo\".",
+							 elector_cluster)));
+	}
+	if (elector_lease_margin >= elector_lease_ttl * 1000)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"pg_elector.lease_margin\" (%d ms) must be less than \"pg_elector.lease_ttl\" (%d s)",
+						elector_lease_margin, elector_lease_ttl)));
+	return true;
+}
+
+bool
+elector_role_exempt(const char *role)
+{
+	char	   *copy;
+	List	   *names;
+	ListCell   *cell;
+	bool		found = false;
+
+	if (role == NULL)
+		return false;
+	if (peer_role != NULL && strcmp(role, peer_role) == 0)
+		return true;
+	copy = pstrdup(elector_admin_roles);
+	if (SplitIdentifierString(copy, ',', &names))
+	{
+		foreach(cell, names)
+		{
+			if (strcmp(role, (char *) lfirst(cell)) == 0)
+				found = true;
+		}
+		list_free(names);
+	}
+	pfree(copy);
+	return found;
+}

@@ -1,0 +1,141 @@
+/*
+ * shmem.c
+ *	  Shared memory: its allocation, its first state, and the node's report on
+ *	  itself.
+ *
+ * The protocol of the fields stands above ElectorShared in elector.h.
+ */
+#include "elector.h"
+
+#include <time.h>
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "replication/walreceiver.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+ElectorShared *elector_shared = NULL;
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(ElectorShared, marks),
+					mul_size(MaxBackends, sizeof(pg_atomic_uint32)));
+}
+
+void
+elector_shmem_request(void)
+{
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche(ELECTOR_LIBRARY, 1);
+}
+
+/*
+ * Runs in the postmaster, at a start and at a restart after a crash: everything
+ * begins closed, under a new instance.
+ */
+void
+elector_shmem_startup(void)
+{
+	bool		found;
+	uint8		random[(ELECTOR_INSTANCE_SIZE - 1) / 2];
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	elector_shared = ShmemInitStruct(ELECTOR_LIBRARY, shared_size(), &found);
+	if (!found)
+	{
+		memset(elector_shared, 0, offsetof(ElectorShared, marks));
+		pg_atomic_init_u64(&elector_shared->gate_deadline, 0);
+		pg_atomic_init_u64(&elector_shared->read_deadline, 0);
+		pg_atomic_init_u64(&elector_shared->opened_term, 0);
+		pg_atomic_init_u64(&elector_shared->upstream_term, 0);
+		pg_atomic_init_u32(&elector_shared->startup_generation, 0);
+		pg_atomic_init_u32(&elector_shared->startup_pid, 0);
+		pg_atomic_init_u32(&elector_shared->worker_proc, 0);
+		pg_atomic_init_u64(&elector_shared->refused, 0);
+		ConditionVariableInit(&elector_shared->answered);
+		elector_shared->lock = &(GetNamedLWLockTranche(ELECTOR_LIBRARY))->lock;
+		if (!pg_strong_random(random, sizeof(random)))
+			ereport(FATAL,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random instance id")));
+		for (int i = 0; i < lengthof(random); i++)
+			snprintf(elector_shared->instance + 2 * i, 3, "%02x", random[i]);
+		elector_shared->nmarks = MaxBackends;
+		for (int i = 0; i < MaxBackends; i++)
+			pg_atomic_init_u32(&elector_shared->marks[i], 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+elector_wake_worker(void)
+{
+	uint32		proc = pg_atomic_read_u32(&elector_shared->worker_proc);
+
+	if (proc != 0)
+		SetLatch(&ProcGlobal->allProcs[proc - 1].procLatch);
+}
+
+ElectorTime
+elector_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (ElectorTime) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/*
+ * The worker's last word about itself, with what changes every moment read
+ * anew; so it can be given while the worker is busy, stopped or gone.
+ */
+void
+elector_report_self(ElectorReport *report)
+{
+	ElectorTime now = elector_now();
+	ElectorTime gate;
+	ElectorTime lease;
+
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	*report = elector_shared->self;
+	lease = elector_shared->lease.deadline;
+	LWLockRelease(elector_shared->lock);
+
+	gate = (ElectorTime) pg_atomic_read_u64(&elector_shared->gate_deadline);
+	report->present = true;
+	strlcpy(report->node, elector_node, sizeof(report->node));
+	strlcpy(report->instance, elector_shared->instance, sizeof(report->instance));
+	report->candidate = elector_candidate;
+	report->priority = elector_priority;
+	report->stopping = elector_postmaster_stopping();
+	report->streaming = false;
+	report->leads = false;
+	if (RecoveryInProgress())
+	{
+		TimeLineID	timeline;
+		XLogRecPtr	received;
+
+		report->replayed = GetXLogReplayRecPtr(&timeline);
+		report->timeline = timeline;
+		report->streaming = WalRcvStreaming() &&
+			pg_atomic_read_u64(&elector_shared->upstream_term) != 0;
+		received = report->streaming ?
+			GetWalRcvFlushRecPtr(NULL, &timeline) : InvalidXLogRecPtr;
+		report->lsn = Max(received, report->replayed);
+		if (received >= report->replayed && received != InvalidXLogRecPtr)
+			report->timeline = timeline;
+	}
+	else
+	{
+		report->timeline = GetWALInsertionTimeLine();
+		report->lsn = GetXLogWriteRecPtr();
+		report->replayed = report->lsn;
+		report->leads = now < gate;
+		lease = gate;
+	}
+	report->lease_ms_left = lease > now ? (lease - now) / 1000 : 0;
+}

@@ -1,0 +1,396 @@
+/*
+ * sql.c
+ *	  The SQL functions.
+ *
+ * None of them talks to etcd or to another node: what needs that is left to the
+ * worker as a call in shared memory and waited for, interruptibly and with a
+ * bound.  What is only read comes from what the worker has published.
+ *
+ * The trap: a session may end while its call is under way.  The call's state
+ * says whose it is, and an abandoned one is freed by the worker.
+ */
+#include "elector.h"
+
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "core/name.h"
+#include "messages.h"
+
+PG_FUNCTION_INFO_V1(elector_fence);
+PG_FUNCTION_INFO_V1(elector_establish);
+PG_FUNCTION_INFO_V1(elector_report);
+PG_FUNCTION_INFO_V1(elector_switchover);
+PG_FUNCTION_INFO_V1(elector_term);
+PG_FUNCTION_INFO_V1(elector_is_leader);
+PG_FUNCTION_INFO_V1(elector_status_rows);
+PG_FUNCTION_INFO_V1(elector_lease_rows);
+PG_FUNCTION_INFO_V1(elector_history_rows);
+
+static void
+need_library(void)
+{
+	if (elector_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this server is no node of a cluster"),
+				 errhint("Set shared_preload_libraries = 'pg_elector', pg_elector.cluster, pg_elector.node, pg_elector.etcd and pg_elector.conninfo, and restart.")));
+}
+
+/* --- calls --- */
+
+static void
+abandon_call(int code, Datum argument)
+{
+	ElectorCall *call = (ElectorCall *) DatumGetPointer(argument);
+
+	LWLockAcquire(elector_shared->lock, LW_EXCLUSIVE);
+	call->state = call->state == ELECTOR_CALL_TAKEN ?
+		ELECTOR_CALL_ABANDONED : ELECTOR_CALL_FREE;
+	LWLockRelease(elector_shared->lock);
+}
+
+static ElectorCall *
+place_call(ElectorCallKind kind, const char *argument)
+{
+	ElectorCall *call = NULL;
+
+	LWLockAcquire(elector_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < ELECTOR_CALLS_MAX && call == NULL; i++)
+	{
+		if (elector_shared->calls[i].state == ELECTOR_CALL_FREE)
+			call = &elector_shared->calls[i];
+	}
+	if (call != NULL)
+	{
+		call->kind = kind;
+		strlcpy(call->argument, argument, sizeof(call->argument));
+		call->state = ELECTOR_CALL_ASKED;
+	}
+	LWLockRelease(elector_shared->lock);
+	if (call == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("the elector has too many requests"),
+				 errhint("Try again.")));
+	elector_wake_worker();
+	return call;
+}
+
+/* Wait for the answer; false if it does not come within the bound. */
+static bool
+wait_for_answer(ElectorCall *call, int bound_ms)
+{
+	ElectorTime until = elector_now() + (ElectorTime) bound_ms * 1000;
+	bool		answered = false;
+
+	ConditionVariablePrepareToSleep(&elector_shared->answered);
+	while (!answered)
+	{
+		ElectorTime now = elector_now();
+
+		LWLockAcquire(elector_shared->lock, LW_SHARED);
+		answered = call->state == ELECTOR_CALL_ANSWERED;
+		LWLockRelease(elector_shared->lock);
+		if (answered || now >= until)
+			break;
+		ConditionVariableTimedSleep(&elector_shared->answered,
+									(until - now + 999) / 1000, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return answered;
+}
+
+/*
+ * Ask the worker.  Returns its answer, or NULL if there is none in time; an
+ * answer that is a refusal is raised as an error.
+ */
+static char *
+ask_worker(ElectorCallKind kind, const char *argument, int bound_ms, const char *what)
+{
+	ElectorCall *call;
+	char	   *answer = NULL;
+	bool		failed = false;
+
+	if (strlen(argument) >= ELECTOR_CALL_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("argument is too long")));
+	call = place_call(kind, argument);
+	PG_ENSURE_ERROR_CLEANUP(abandon_call, PointerGetDatum(call));
+	{
+		if (wait_for_answer(call, bound_ms))
+		{
+			answer = pstrdup(call->answer);
+			failed = call->failed;
+		}
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(abandon_call, PointerGetDatum(call));
+	abandon_call(0, PointerGetDatum(call));
+	if (failed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot %s: %s", what, answer)));
+	return answer;
+}
+
+/*
+ * elector_fence(request text) returns text: be fenced for a term.  Answers when
+ * the fence is complete: no commit of an older term can be acknowledged any
+ * more, and the position told is final.
+ */
+Datum
+elector_fence(PG_FUNCTION_ARGS)
+{
+	char	   *answer;
+
+	need_library();
+	answer = ask_worker(ELECTOR_CALL_FENCE, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						10 * elector_fence_timeout, "fence this node");
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the fence was not complete in time")));
+	PG_RETURN_TEXT_P(cstring_to_text(answer));
+}
+
+/* elector_establish(order text) returns text: become leader as an elector chose. */
+Datum
+elector_establish(PG_FUNCTION_ARGS)
+{
+	char	   *answer;
+
+	need_library();
+	answer = ask_worker(ELECTOR_CALL_ESTABLISH, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						10 * elector_fence_timeout, "establish this node");
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the elector of this node does not answer")));
+	PG_RETURN_TEXT_P(cstring_to_text(answer));
+}
+
+/* elector_report() returns text: what this node says of itself. */
+Datum
+elector_report(PG_FUNCTION_ARGS)
+{
+	ElectorReport report;
+	char		text[ELECTOR_CALL_SIZE];
+
+	need_library();
+	elector_report_self(&report);
+	if (!elector_report_format(&report, text, sizeof(text)))
+		elog(ERROR, "could not format report");
+	PG_RETURN_TEXT_P(cstring_to_text(text));
+}
+
+/*
+ * elector_switchover(target text) returns text: ask the leader to hand over.
+ * Returns the target, or NULL where the leader is left to choose.
+ */
+Datum
+elector_switchover(PG_FUNCTION_ARGS)
+{
+	char	   *target = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *answer;
+
+	need_library();
+	if (!PG_ARGISNULL(0) && !elector_name_valid(target))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not the name of a node", target),
+				 errhint("See elector_status for the nodes.")));
+	answer = ask_worker(ELECTOR_CALL_SWITCHOVER, target, 10000, "switch over");
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the elector of this node does not answer"),
+				 errhint("See elector_status whether the switchover takes place.")));
+	if (answer[0] == '\0')
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(answer));
+}
+
+/* elector_term() returns bigint: the term this node leads; NULL if it does not. */
+Datum
+elector_term(PG_FUNCTION_ARGS)
+{
+	uint64		term;
+
+	need_library();
+	term = pg_atomic_read_u64(&elector_shared->opened_term);
+	if (term == 0 || !elector_gate_is_open())
+		PG_RETURN_NULL();
+	PG_RETURN_INT64((int64) term);
+}
+
+/* elector_is_leader() returns boolean: does this node take writes, now? */
+Datum
+elector_is_leader(PG_FUNCTION_ARGS)
+{
+	need_library();
+	PG_RETURN_BOOL(!RecoveryInProgress() && elector_gate_is_open());
+}
+
+/* --- views --- */
+
+static Datum
+text_or_null(const char *text, bool *null)
+{
+	*null = text[0] == '\0';
+	return *null ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static Datum
+time_or_null(int64 milliseconds, bool *null)
+{
+	*null = milliseconds <= 0;
+	return *null ? (Datum) 0 :
+		TimestampTzGetDatum((milliseconds - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+							 SECS_PER_DAY * 1000) * 1000);
+}
+
+/* What to show of a member that does not answer. */
+static const char *
+silent_state(const ElectorStatusRow *row)
+{
+	return row->alive ? "unreachable" : "down";
+}
+
+Datum
+elector_status_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ElectorStatusRow *rows;
+	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+	int			nrows;
+
+	need_library();
+	InitMaterializedSRF(fcinfo, 0);
+	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
+
+	rows = palloc(sizeof(ElectorStatusRow) * ELECTOR_MEMBERS_MAX);
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	nrows = elector_shared->nrows;
+	memcpy(rows, elector_shared->rows, sizeof(ElectorStatusRow) * nrows);
+	LWLockRelease(elector_shared->lock);
+
+	for (int i = 0; i < nrows; i++)
+	{
+		if (strcmp(rows[i].member.node, elector_node) == 0)
+		{
+			elector_report_self(&rows[i].report);
+			rows[i].reported = true;
+		}
+		if (rows[i].leader && rows[i].reported)
+			leader_lsn = rows[i].report.lsn;
+	}
+
+	for (int i = 0; i < nrows; i++)
+	{
+		const ElectorStatusRow *row = &rows[i];
+		const ElectorReport *report = &row->report;
+		Datum		values[11];
+		bool		nulls[11] = {false};
+
+		values[0] = CStringGetTextDatum(row->member.node);
+		values[1] = CStringGetTextDatum(row->leader ? "leader" : "follower");
+		values[2] = CStringGetTextDatum(row->reported ? report->state : silent_state(row));
+		values[3] = Int64GetDatum((int64) (row->leader ? row->leader_term : report->term));
+		values[4] = Int32GetDatum((int32) report->timeline);
+		values[5] = LSNGetDatum(report->lsn);
+		values[6] = Int64GetDatum(leader_lsn > report->lsn ?
+								  (int64) (leader_lsn - report->lsn) : 0);
+		values[7] = Int64GetDatum(report->lease_ms_left);
+		values[8] = Int32GetDatum(row->member.priority);
+		values[9] = CStringGetTextDatum(row->member.zone);
+		values[10] = text_or_null(report->detail, &nulls[10]);
+		if (!row->reported)
+			nulls[3] = !row->leader;
+		nulls[4] = nulls[5] = nulls[7] = !row->reported;
+		nulls[6] = !row->reported || leader_lsn == InvalidXLogRecPtr;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+Datum
+elector_lease_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ElectorLeaseStatus lease;
+	ElectorTime now = elector_now();
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	char		id[32];
+
+	need_library();
+	InitMaterializedSRF(fcinfo, 0);
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	lease = elector_shared->lease;
+	LWLockRelease(elector_shared->lock);
+	if (lease.id == 0)
+		return (Datum) 0;
+
+	snprintf(id, sizeof(id), "%llx", (unsigned long long) lease.id);
+	values[0] = CStringGetTextDatum(id);
+	values[1] = Int64GetDatum(lease.ttl_ms);
+	values[2] = Int64GetDatum(lease.deadline > now ? (lease.deadline - now) / 1000 : 0);
+	values[3] = Int64GetDatum(lease.renewals);
+	values[4] = Int64GetDatum(lease.failures);
+	values[5] = Float8GetDatum(lease.rtt_us / 1000.0);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	return (Datum) 0;
+}
+
+Datum
+elector_history_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ElectorHistory *entries;
+	int			count;
+
+	need_library();
+	InitMaterializedSRF(fcinfo, 0);
+	entries = palloc(sizeof(ElectorHistory) * ELECTOR_HISTORY_MAX);
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	count = elector_shared->nhistory;
+	memcpy(entries, elector_shared->history, sizeof(ElectorHistory) * count);
+	LWLockRelease(elector_shared->lock);
+
+	for (int i = 0; i < count; i++)
+	{
+		const ElectorHistory *entry = &entries[i];
+		const int32 phases[] = {entry->lock_ms, entry->revoke_ms, entry->establish_ms,
+		entry->promote_ms, entry->open_ms};
+		Datum		values[15];
+		bool		nulls[15] = {false};
+
+		values[0] = Int64GetDatum((int64) entry->term);
+		values[1] = CStringGetTextDatum(entry->node);
+		values[2] = CStringGetTextDatum(entry->elector);
+		values[3] = Int32GetDatum((int32) entry->timeline);
+		values[4] = LSNGetDatum(entry->lsn);
+		nulls[4] = entry->lsn == InvalidXLogRecPtr;
+		values[5] = CStringGetTextDatum(entry->reason);
+		values[6] = CStringGetTextDatum(entry->revoked);
+		values[7] = text_or_null(entry->note, &nulls[7]);
+		values[8] = time_or_null(entry->began_at, &nulls[8]);
+		values[9] = time_or_null(entry->opened_at, &nulls[9]);
+		for (int phase = 0; phase < lengthof(phases); phase++)
+		{
+			values[10 + phase] = Int32GetDatum(phases[phase]);
+			nulls[10 + phase] = phases[phase] < 0;
+		}
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,472 @@
+/*
+ * standby.c
+ *	  What the worker does with a server in recovery: freeze, follow, promote.
+ *
+ * Freezing means that the server follows nobody and that the last WAL record it
+ * holds is known.  Three processes have to agree for that: the startup process
+ * must have loaded the empty primary_conninfo (proved by the generation
+ * setting), the walreceiver must be gone, having flushed what it received, and
+ * the startup process must have replayed all of that (S2, S5).
+ *
+ * Whether a walreceiver may connect at all is not left to settings, which a
+ * process may have read too early: the library wraps libpqwalreceiver's connect
+ * function, which asks shared memory (S1).
+ *
+ * Promotion goes to the timeline that etcd allotted.  PostgreSQL takes the first
+ * one without a history file, so the IDs in between get placeholders: history
+ * files with a comment and nothing else (I9).
+ *
+ * The trap: a history file that says nothing is harmless below a real one, but
+ * as the newest it is taken for the recovery target and the server never
+ * becomes consistent.  So every start removes placeholders that no real history
+ * file stands above.
+ */
+#include "standby.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/timeline.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "common/file_perm.h"
+#include "libpq-fe.h"
+#include "miscadmin.h"
+#include "replication/walreceiver.h"
+#include "storage/fd.h"
+#include "storage/proc.h"
+#include "storage/spin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "autoconf.h"
+
+#define PLACEHOLDER "# pg_elector: no server was promoted to this timeline\n"
+
+/* No cluster changes its leader this often between two looks. */
+#define PLACEHOLDERS_MAX 100000
+
+/* How often in a row the startup process must be seen out of work. */
+#define IDLE_SIGHTINGS 3
+
+typedef enum FreezeStage
+{
+	FREEZE_NOT_BEGUN,
+	FREEZE_LOADING,				/* startup is to load the empty settings */
+	FREEZE_STOPPING,			/* the walreceiver is to go */
+	FREEZE_REPLAYING,			/* what it left is to be replayed */
+	FREEZE_DONE
+} FreezeStage;
+
+static FreezeStage freeze_stage = FREEZE_NOT_BEGUN;
+static uint32 wanted_generation = 0;
+static int	idle_sightings = 0;
+static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
+
+/* The leadership elector_standby_follow() is preparing, or has prepared. */
+static uint64 follow_term = 0;
+static bool promote_signaled = false;
+
+static WalReceiverFunctionsType wrapped_functions;
+static walrcv_connect_fn original_connect = NULL;
+
+/* In the walreceiver: may it connect, and to there? */
+static WalReceiverConn *
+guarded_connect(const char *conninfo, bool logical, const char *appname, char **err)
+{
+	if (!logical && MyBackendType == B_WAL_RECEIVER)
+	{
+		bool		allowed;
+
+		LWLockAcquire(elector_shared->lock, LW_SHARED);
+		allowed = pg_atomic_read_u64(&elector_shared->upstream_term) != 0 &&
+			strcmp(conninfo, elector_shared->upstream_conninfo) == 0;
+		LWLockRelease(elector_shared->lock);
+		if (!allowed)
+		{
+			*err = pstrdup("this node does not follow that server now");
+			return NULL;
+		}
+	}
+	return original_connect(conninfo, logical, appname, err);
+}
+
+void
+elector_standby_install(void)
+{
+	load_file("libpqwalreceiver", false);
+	if (WalReceiverFunctions == NULL)
+		elog(FATAL, "libpqwalreceiver did not initialize correctly");
+	wrapped_functions = *WalReceiverFunctions;
+	original_connect = wrapped_functions.walrcv_connect;
+	wrapped_functions.walrcv_connect = guarded_connect;
+	WalReceiverFunctions = &wrapped_functions;
+}
+
+static void
+set_upstream(const char *conninfo, uint64 term)
+{
+	LWLockAcquire(elector_shared->lock, LW_EXCLUSIVE);
+	strlcpy(elector_shared->upstream_conninfo, conninfo,
+			sizeof(elector_shared->upstream_conninfo));
+	LWLockRelease(elector_shared->lock);
+	pg_atomic_write_u64(&elector_shared->upstream_term, term);
+}
+
+/*
+ * Write primary_conninfo and have it loaded.  Freezing also stops an archive
+ * from being read; following gives that setting back to the configuration.
+ */
+static void
+write_upstream(const char *conninfo, const char *restore_command)
+{
+	char		generation[16];
+	ElectorAutoConf settings[] = {
+		{"primary_conninfo", conninfo},
+		{"restore_command", restore_command},
+		{"pg_elector.generation", generation}
+	};
+
+	wanted_generation = (Max((uint32) elector_generation, wanted_generation) + 1) % PG_INT32_MAX;
+	snprintf(generation, sizeof(generation), "%u", wanted_generation);
+	elector_autoconf_write(settings, lengthof(settings));
+	kill(PostmasterPid, SIGHUP);
+}
+
+static bool
+settings_loaded(void)
+{
+	return pg_atomic_read_u32(&elector_shared->startup_generation) == wanted_generation;
+}
+
+/* Has the walreceiver gone?  If not, see that it goes. */
+static bool
+walreceiver_gone(void)
+{
+	WalRcvState state;
+	pid_t		pid;
+
+	SpinLockAcquire(&WalRcv->mutex);
+	state = WalRcv->walRcvState;
+	pid = WalRcv->pid;
+	SpinLockRelease(&WalRcv->mutex);
+	if (state == WALRCV_STOPPED)
+		return true;
+	if (pid != 0)
+		kill(pid, SIGTERM);
+	return false;
+}
+
+/* Does the startup process wait for WAL that it does not have? */
+static bool
+startup_idle(void)
+{
+	int			pid = (int) pg_atomic_read_u32(&elector_shared->startup_pid);
+	PGPROC	   *proc = pid != 0 ? AuxiliaryPidGetProc(pid) : NULL;
+
+	return proc != NULL &&
+		proc->wait_event_info == WAIT_EVENT_RECOVERY_RETRIEVE_RETRY_INTERVAL;
+}
+
+/*
+ * Has all WAL on disk been replayed?  Either replay has reached what the
+ * walreceiver flushed, all of which follows what was on disk before; or the
+ * startup process, woken each time, is found waiting again and again without
+ * having moved (the end may be half a record).
+ */
+static bool
+all_replayed(ElectorPosition *position)
+{
+	TimeLineID	replayed_timeline;
+	TimeLineID	flushed_timeline;
+	XLogRecPtr	replayed = GetXLogReplayRecPtr(&replayed_timeline);
+	XLogRecPtr	flushed = GetWalRcvFlushRecPtr(NULL, &flushed_timeline);
+
+	position->timeline = replayed_timeline;
+	position->lsn = replayed;
+	if (replayed == InvalidXLogRecPtr)
+		return false;
+	if (flushed != InvalidXLogRecPtr && flushed_timeline == replayed_timeline &&
+		replayed >= flushed)
+		return true;
+	if (replayed != idle_lsn)
+	{
+		idle_lsn = replayed;
+		idle_sightings = 0;
+	}
+	if (startup_idle())
+		idle_sightings++;
+	WakeupRecovery();
+	return idle_sightings >= IDLE_SIGHTINGS;
+}
+
+void
+elector_standby_thaw(void)
+{
+	freeze_stage = FREEZE_NOT_BEGUN;
+}
+
+bool
+elector_standby_frozen(void)
+{
+	return freeze_stage == FREEZE_DONE;
+}
+
+bool
+elector_standby_freeze(ElectorPosition *position)
+{
+	switch (freeze_stage)
+	{
+		case FREEZE_NOT_BEGUN:
+			follow_term = 0;
+			set_upstream("", 0);
+			pg_atomic_write_u64(&elector_shared->read_deadline, 0);
+			write_upstream("", "");
+			freeze_stage = FREEZE_LOADING;
+			return false;
+		case FREEZE_LOADING:
+			if (!settings_loaded())
+			{
+				WakeupRecovery();
+				return false;
+			}
+			freeze_stage = FREEZE_STOPPING;
+			/* FALLTHROUGH */
+		case FREEZE_STOPPING:
+			if (!walreceiver_gone())
+				return false;
+			idle_sightings = 0;
+			idle_lsn = InvalidXLogRecPtr;
+			freeze_stage = FREEZE_REPLAYING;
+			/* FALLTHROUGH */
+		case FREEZE_REPLAYING:
+			if (!all_replayed(position))
+				return false;
+			freeze_stage = FREEZE_DONE;
+			return true;
+		case FREEZE_DONE:
+			return all_replayed(position);
+	}
+	pg_unreachable();
+}
+
+/* The leader's connection string, with our name, in keyword form. */
+static char *
+upstream_conninfo(const char *conninfo)
+{
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	StringInfoData text;
+
+	if (options == NULL)
+		return NULL;
+	initStringInfo(&text);
+	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
+	{
+		if (option->val == NULL || strcmp(option->keyword, "dbname") == 0 ||
+			strcmp(option->keyword, "application_name") == 0)
+			continue;
+		appendStringInfo(&text, "%s='", option->keyword);
+		for (const char *c = option->val; *c != '\0'; c++)
+		{
+			if (*c == '\'' || *c == '\\')
+				appendStringInfoChar(&text, '\\');
+			appendStringInfoChar(&text, *c);
+		}
+		appendStringInfoString(&text, "' ");
+	}
+	appendStringInfo(&text, "application_name=%s", elector_node);
+	PQconninfoFree(options);
+	return text.data;
+}
+
+bool
+elector_standby_follow(const char *conninfo, uint64 term)
+{
+	static char upstream[ELECTOR_CONNINFO_SIZE];
+
+	if (follow_term != term)
+	{
+		char	   *text = upstream_conninfo(conninfo);
+
+		if (text == NULL || strlen(text) >= sizeof(upstream))
+		{
+			ereport(LOG,
+					(errmsg("cannot follow the leader: its connection string cannot be used")));
+			return false;
+		}
+		strlcpy(upstream, text, sizeof(upstream));
+		pfree(text);
+		follow_term = term;
+		write_upstream(upstream, NULL);
+	}
+	if (!settings_loaded())
+	{
+		WakeupRecovery();
+		return false;
+	}
+	if (pg_atomic_read_u64(&elector_shared->upstream_term) != term)
+	{
+		elector_standby_thaw();
+		set_upstream(upstream, term);
+		WakeupRecovery();
+	}
+	return true;
+}
+
+/* --- promotion and timelines --- */
+
+static void
+place_placeholder(TimeLineID timeline)
+{
+	char		path[MAXPGPATH];
+	int			fd;
+
+	TLHistoryFilePath(path, timeline);
+	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY, pg_file_create_mode);
+	if (fd < 0)
+	{
+		if (errno == EEXIST)
+			return;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", path)));
+	}
+	if (write(fd, PLACEHOLDER, strlen(PLACEHOLDER)) != strlen(PLACEHOLDER) ||
+		pg_fsync(fd) != 0)
+	{
+		int			save_errno = errno;
+
+		close(fd);
+		unlink(path);
+		errno = save_errno;
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", path)));
+	}
+	close(fd);
+}
+
+void
+elector_standby_promote(uint32 timeline)
+{
+	FILE	   *file;
+
+	if (promote_signaled)
+	{
+		WakeupRecovery();
+		return;
+	}
+	if (timeline > PLACEHOLDERS_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("timeline %u is too high to be promoted to", timeline)));
+	for (TimeLineID id = 2; id < timeline; id++)
+		place_placeholder(id);
+	fsync_fname(XLOGDIR, true);
+
+	file = AllocateFile(PROMOTE_SIGNAL_FILE, "w");
+	if (file == NULL || FreeFile(file) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", PROMOTE_SIGNAL_FILE)));
+	if (kill(PostmasterPid, SIGUSR1) != 0)
+		ereport(ERROR,
+				(errmsg("could not signal the postmaster: %m")));
+	promote_signaled = true;
+}
+
+/* Is it one of our placeholders? */
+static bool
+is_placeholder(const char *path)
+{
+	char		text[sizeof(PLACEHOLDER)];
+	int			fd = open(path, O_RDONLY | PG_BINARY);
+	ssize_t		length;
+
+	if (fd < 0)
+		return false;
+	length = read(fd, text, sizeof(text));
+	close(fd);
+	return length == strlen(PLACEHOLDER) &&
+		memcmp(text, PLACEHOLDER, strlen(PLACEHOLDER)) == 0;
+}
+
+/* The timeline that a file name in pg_wal is the history of; 0: none. */
+static TimeLineID
+history_timeline(const char *name)
+{
+	return IsTLHistoryFileName(name) ? (TimeLineID) strtoul(name, NULL, 16) : 0;
+}
+
+void
+elector_standby_clean_placeholders(void)
+{
+	TimeLineID	newest = 0;
+
+	for (int pass = 0; pass < 2; pass++)
+	{
+		DIR		   *directory = AllocateDir(XLOGDIR);
+		struct dirent *entry;
+
+		while ((entry = ReadDir(directory, XLOGDIR)) != NULL)
+		{
+			TimeLineID	timeline = history_timeline(entry->d_name);
+			char		path[MAXPGPATH];
+
+			if (timeline == 0)
+				continue;
+			snprintf(path, sizeof(path), XLOGDIR "/%s", entry->d_name);
+			if (pass == 0)
+			{
+				if (timeline > newest && !is_placeholder(path))
+					newest = timeline;
+			}
+			else if (timeline > newest && is_placeholder(path))
+				durable_unlink(path, LOG);
+		}
+		FreeDir(directory);
+	}
+}
+
+uint32
+elector_standby_newest_timeline(uint32 own)
+{
+	DIR		   *directory = AllocateDir(XLOGDIR);
+	struct dirent *entry;
+
+	while ((entry = ReadDir(directory, XLOGDIR)) != NULL)
+		own = Max(own, history_timeline(entry->d_name));
+	FreeDir(directory);
+	return own;
+}
+
+XLogRecPtr
+elector_standby_ancestors(uint32 timeline, ElectorAncestor *ancestors, int *count)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "pg_elector timeline history",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *history = readTimeLineHistory(timeline);	/* newest first */
+	XLogRecPtr	begin = InvalidXLogRecPtr;
+	int			skip = Max(0, list_length(history) - 1 - ELECTOR_ANCESTORS_MAX);
+
+	*count = 0;
+	for (int i = list_length(history) - 1; i >= 1; i--)
+	{
+		TimeLineHistoryEntry *entry = list_nth(history, i);
+
+		begin = entry->end;
+		if (skip-- > 0)
+			continue;
+		ancestors[*count].timeline = entry->tli;
+		ancestors[*count].lsn = entry->end;
+		(*count)++;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return begin;
+}

@@ -1,0 +1,36 @@
+/*
+ * standby.h
+ *	  What the worker does with a server in recovery.
+ */
+#ifndef ELECTOR_STANDBY_H
+#define ELECTOR_STANDBY_H
+
+#include "elector.h"
+
+/*
+ * Each of these takes one step and says whether it is done; the worker calls
+ * again in its next round.  None of them waits.
+ */
+extern bool elector_standby_freeze(ElectorPosition *position);
+extern bool elector_standby_follow(const char *conninfo, uint64 term);
+
+/* Is the server frozen since the last elector_standby_freeze() said so? */
+extern bool elector_standby_frozen(void);
+
+/* Begin anew: the next freeze does not trust an earlier one. */
+extern void elector_standby_thaw(void);
+
+/* Promote to the timeline; repeated, it keeps the startup process awake. */
+extern void elector_standby_promote(uint32 timeline);
+
+/* Highest timeline of which pg_wal has a history file, or the own one. */
+extern uint32 elector_standby_newest_timeline(uint32 own);
+
+/* The timeline's ancestors, oldest first; returns where it begins. */
+extern XLogRecPtr elector_standby_ancestors(uint32 timeline,
+											ElectorAncestor *ancestors, int *count);
+
+/* Remove placeholders with no real history file above them. */
+extern void elector_standby_clean_placeholders(void);
+
+#endif							/* ELECTOR_STANDBY_H */

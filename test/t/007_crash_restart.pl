@@ -1,0 +1,49 @@
+# A backend of the leader dies by SIGKILL, and the postmaster restarts everything
+# in place: as a standby, in the same process.  A leader takes writes again
+# within a second and a half.
+use strict;
+use warnings;
+
+use ElectorCluster;
+use Test::More;
+
+my $cluster = ElectorCluster->new(nodes => 3, ttl => '10s')->build;
+my $writer  = $cluster->start_writer;
+my $probers = $cluster->start_probers;
+
+foreach my $time (1 .. 2)
+{
+	my $old    = $cluster->wait_for_leader;
+	my $term   = $cluster->term($old);
+	my $offset = $cluster->log_offset($old);
+	my $since  = now_us();
+
+	$cluster->kill_one_backend($old);
+	$cluster->wait_log($old, qr/entering standby mode/, $offset);
+	pass("crash $time: it comes back as a standby");
+	$writer->wait_for_acks(20);
+	my $gap = $writer->longest_gap(since => $since);
+	cmp_ok($gap, '<', 1500, "crash $time: a leader takes writes within a second and a half ($gap ms)");
+	my $new = $cluster->wait_for_leader;
+	is($cluster->term($new), $term + 1, "crash $time: $new leads after $old, in the next term");
+	$cluster->check_whole("crash $time");
+}
+
+# A follower's crash is nobody else's business.
+my $leader = $cluster->leader;
+my $term   = $cluster->term($leader);
+my ($follower) = grep { $_ ne $leader } $cluster->nodes;
+my $offset = $cluster->log_offset($follower);
+$writer->wait_for_acks(20);
+my $since = now_us();
+$cluster->kill_one_backend($follower);
+$cluster->wait_log($follower, qr/all server processes terminated/, $offset);
+$cluster->wait_for_follower($follower);
+is($cluster->term($leader), $term, 'a follower crashes: the leader stays');
+my $gap = $writer->longest_gap(since => $since);
+cmp_ok($gap, '<', 1000, "and goes on ($gap ms)");
+
+$cluster->check_end('crash restart', $writer, $probers, losses => 1);
+$cluster->check_history('crash restart');
+
+done_testing();
