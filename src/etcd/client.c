@@ -183,6 +183,17 @@ buffer_consume(Buffer *buffer, size_t length)
  * ----------
  */
 
+bool
+elector_etcd_busy(const ElectorEtcd *etcd)
+{
+	for (const Request *request = etcd->requests; request != NULL; request = request->next)
+	{
+		if (request->call.kind != ELECTOR_CALL_WATCH)
+			return true;
+	}
+	return false;
+}
+
 const char *
 elector_etcd_endpoint(const ElectorEtcd *etcd)
 {

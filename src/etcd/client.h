@@ -98,6 +98,9 @@ extern int64_t elector_etcd_timeout(const ElectorEtcd *etcd);
  * Callbacks may start new requests. */
 extern void elector_etcd_pump(ElectorEtcd *etcd);
 
+/* Is any request under way, the watch aside? */
+extern bool elector_etcd_busy(const ElectorEtcd *etcd);
+
 /* The endpoint that the next request goes to, for messages. */
 extern const char *elector_etcd_endpoint(const ElectorEtcd *etcd);
 

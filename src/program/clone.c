@@ -73,7 +73,7 @@ dress(const ElectorHold *hold, const char *clone)
 	if (names)
 		pgfnames_cleanup(names);
 	return ok && elector_control_read(clone, &control) &&
-		elector_control_save(clone, elector_hold_file(hold, "control")) &&
+		elector_control_save(clone, elector_hold_file(hold, "clone.control")) &&
 		elector_control_spoil(clone, &control);
 }
 
@@ -150,7 +150,7 @@ elector_clone_replace(const ElectorHold *hold)
 	if (names)
 		pgfnames_cleanup(names);
 	return ok &&
-		elector_control_restore(hold->data_directory, elector_hold_file(hold, "control")) &&
+		elector_control_restore(hold->data_directory, elector_hold_file(hold, "clone.control")) &&
 		elector_hold_mark(hold, ELECTOR_HOLD_DONE);
 }
 

@@ -13,9 +13,10 @@
  *	   own/			those entries
  *	   new/			copies being made
  *	   todo			the work, since pg_elector/todo may be the source's now
- *	   control		the control file that is to be put in place at the end
+ *	   control		the control file as it was before a rewind
  *	   rewinding	mark: pg_rewind may have changed something
  *	   clone/		a base backup
+ *	   clone.control	its control file, to be put in place at the end
  *	   cloned		mark: it is complete, and takes the data directory's place
  *	   old/			what it replaced
  *	   done			mark: the data directory is whole; put own/ back
@@ -295,13 +296,15 @@ elector_hold_give_back(const ElectorHold *hold)
 
 /*
  * Remove the hold.  The mark that everything is done goes last, so that one
- * that is left over after a power cut does not look like work cut off.
+ * that is left over after a power cut does not look like work cut off, which
+ * would be undone.
  */
 bool
 elector_hold_remove(ElectorHold *hold)
 {
 	bool		ok = elector_hold_unmark(hold, ELECTOR_HOLD_REWINDING) &&
 		elector_hold_unmark(hold, ELECTOR_HOLD_CLONED) &&
+		elector_disk_remove(elector_hold_file(hold, "control")) &&
 		elector_disk_remove(elector_hold_file(hold, "list")) &&
 		elector_disk_remove_tree(elector_hold_file(hold, "own")) &&
 		elector_disk_remove_tree(elector_hold_file(hold, "old")) &&

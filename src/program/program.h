@@ -174,6 +174,7 @@ typedef struct ElectorRejoin
 } ElectorRejoin;
 
 extern ElectorRejoinResult elector_rewind(ElectorRejoin *rejoin);
+extern bool elector_rewind_undo(ElectorHold *hold);
 extern ElectorRejoinResult elector_clone(ElectorRejoin *rejoin);
 extern bool elector_clone_replace(const ElectorHold *hold);
 

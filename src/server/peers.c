@@ -17,6 +17,8 @@
  */
 #include "peers.h"
 
+#include <poll.h>
+
 #include "libpq-fe.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
@@ -149,9 +151,21 @@ start_connection(Peer *peer, ElectorTime now)
 	peer->polling = PGRES_POLLING_WRITING;
 }
 
+/* PQconnectPoll() blocks if it is called before the socket is ready. */
+static bool
+socket_ready(const Peer *peer)
+{
+	struct pollfd ready = {PQsocket(peer->connection),
+	peer->polling == PGRES_POLLING_READING ? POLLIN : POLLOUT, 0};
+
+	return poll(&ready, 1, 0) != 0;
+}
+
 static void
 poll_connection(Peer *peer, ElectorTime now)
 {
+	if (!socket_ready(peer))
+		return;
 	peer->polling = PQconnectPoll(peer->connection);
 	switch (peer->polling)
 	{

@@ -258,7 +258,9 @@ decide_and_act(ElectorView *view)
 		keep_up(view);
 		elector_calls_serve(view);
 		elector_observe(view, now);
-		if (elector_worker->acting && view->known == false)
+
+		/* etcd is about to tell: what was decided last still holds. */
+		if (!view->known && elector_worker->unreachable_since == 0)
 			break;
 		elector_worker->plan = elector_decide(view);
 		again = elector_worker->plan.again;
@@ -339,13 +341,18 @@ finish(void)
 	ElectorWorker *worker = elector_worker;
 	ElectorTime until = elector_now() + 50000;
 
+	/* alive/<node> says that a node is there. */
+	elector_session_drop_lease(&worker->alive, true);
 	if (worker->leader.id != 0 && !worker->leader.busy)
 	{
 		worker->leader.renew_at = 0;
 		elector_session_step(elector_now());
-		while (worker->leader.busy && elector_now() < until)
-			wait_until(until);
 	}
+	do
+	{
+		wait_until(elector_now() + 10000);
+		pump_etcd();
+	} while (elector_etcd_busy(worker->etcd) && elector_now() < until);
 	proc_exit(1);
 }
 
@@ -395,6 +402,7 @@ elector_worker_main(Datum argument)
 
 	elector_worker = MemoryContextAllocZero(TopMemoryContext, sizeof(ElectorWorker));
 	elector_worker->started_at = elector_now();
+	elector_worker->plan.reason = ELECTOR_BECAUSE_ETCD_UNKNOWN;
 	on_shmem_exit(detach, 0);
 	pg_atomic_write_u32(&elector_shared->worker_proc, ElectorMyProcNumber() + 1);
 

@@ -955,12 +955,26 @@ sub check_whole
 	$self->wait_for_follower($_, $opts{timeout}) foreach @followers;
 	Test::More::pass("$name: $leader leads, @followers follow");
 
+	# Clients may go on writing: what is compared is what the leader had before
+	# the followers are asked, once they have replayed that.
 	foreach my $table (qw(rows probes))
 	{
-		my $expected = $self->psql($leader, $digest . $table, timeout => 60);
+		my ($upto, $lsn) = split /\|/,
+			$self->psql($leader, "SELECT coalesce(max(xmin::text::bigint), 0), pg_current_wal_insert_lsn() FROM public.$table");
+		my $where = " WHERE xmin::text::bigint <= $upto";
+		my $expected;
+
+		$self->poll_until(
+			sub { $self->psql($leader, "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND transactionid::text::bigint <= $upto") == 0 },
+			10, "transactions up to $upto to end");
+		$expected = $self->psql($leader, $digest . $table . $where, timeout => 60);
+		$lsn = $self->psql($leader, 'SELECT pg_current_wal_insert_lsn()');
 		foreach my $node (@followers)
 		{
-			Test::More::is($self->psql($node, $digest . $table, timeout => 60),
+			$self->poll_until(
+				sub { $self->psql($node, "SELECT pg_last_wal_replay_lsn() >= '$lsn'") eq 't' },
+				30, "$node to replay $lsn");
+			Test::More::is($self->psql($node, $digest . $table . $where, timeout => 60),
 				$expected, "$name: $table are the same on $node");
 		}
 	}

@@ -197,6 +197,7 @@ chown_create('n2', 'linked.conf', "a file here, a link there\n");
 chown_create('n2', 'only_n2.conf', "not for n1\n");
 utime 1_000_000_000, 1_000_000_000, "$data/postgresql.conf", "$data/conf.d/own.conf";
 my $own = own_files();
+my $offset;
 
 #
 # Rewinds.
@@ -220,11 +221,43 @@ unlike($log, qr/kB \(\d+%\)/, 'progress is not logged');
 back($pid);
 
 #
+# A server that was promoted and died before its first checkpoint: its control
+# file still names the timeline before.
+#
+$scratch++;
+$pid = $cluster->postmaster_pid('n1');
+$cluster->stop('n1');
+kill_and_wait('KILL', $pid);
+$cluster->psql('n2', 'SELECT pg_promote()');
+chown_create('n1', 'standby.signal', '');
+$cluster->start('n1');
+$cluster->wait_for_follower('n1');
+kill 'STOP', grep { title($_) =~ /checkpointer/ } $cluster->pids('n1');
+$cluster->psql('n1', 'SELECT pg_promote()');
+$cluster->psql($_, "CREATE TABLE only_${_}_$scratch AS SELECT generate_series(1, 10000) AS a") foreach qw(n1 n2);
+kill_and_wait('KILL', $cluster->pids('n1'));
+$cluster->psql('n2', 'CHECKPOINT');
+chown_create('n1', 'standby.signal', '');
+$offset = $cluster->log_offset('n1');
+$pid = program(alone => 1);
+$cluster->wait_log('n1', qr/database system is ready to accept read-only/, $offset);
+$cluster->stop('n1');
+kill_and_wait('KILL', $pid);
+is(must_run({}, "$pg_bin/pg_controldata", $data) =~ /^Latest checkpoint's TimeLineID:\s+(\d+)/m && $1,
+	$cluster->psql('n2', 'SELECT timeline_id FROM pg_control_checkpoint()'),
+	'promoted and dead: the control file does not tell');
+work('rewind');
+$pid = program();
+check_follows('promoted and dead', $pid);
+is(own_files(), $own, 'promoted and dead: own files untouched');
+back($pid);
+
+#
 # Failures before anything has changed: it starts as a standby, and says why.
 #
 diverge('fast');
 work('rewind', source => 'host=' . $cluster->address('n2') . ' port=5433 user=postgres');
-my $offset = $cluster->log_offset('n1');
+$offset = $cluster->log_offset('n1');
 $pid = program(alone => 1);
 $cluster->poll_until(sub { -e "$data/pg_elector/problem" }, 20, 'the problem');
 like(read_file("$data/pg_elector/problem"), qr/could not connect/, 'unreachable: the problem is told');
