@@ -104,7 +104,12 @@ elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
 	if (term < view->state.term ||
 		(term == view->state.term && token < view->state.token))
 		return ELECTOR_FENCE_OLD_TERM;
-	if (view->known && holds_leader(view) && term <= view->leader.term)
+
+	/*
+	 * Whether the mirror is current does not matter here: a fence for a term
+	 * that was ours, even if it is over by now, is spent.
+	 */
+	if (holds_leader(view) && term <= view->leader.term)
 		return ELECTOR_FENCE_TERM_IN_USE;
 	if (term <= view->upstream_term)
 		return ELECTOR_FENCE_TERM_IN_USE;
@@ -126,6 +131,10 @@ static ElectorPlan
 decide_leading(const ElectorView *view)
 {
 	bool		ours = view->ordered && view->order_term == view->leader.term;
+	bool		recorded = view->term.present &&
+		view->term.term == view->leader.term;
+	ElectorTime bound = view->gate_open ? 0 :
+		view->leading_since + PROMOTION_BOUND;
 
 	if (view->state.term > view->leader.term)
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
@@ -134,27 +143,35 @@ decide_leading(const ElectorView *view)
 	if (!ours && !view->gate_open)
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_NO_ORDER);
 
-	if (!view->gate_open &&
-		view->now >= view->leading_since + PROMOTION_BOUND)
+	if (!view->gate_open && view->now >= bound)
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
 
+	/*
+	 * Without its record there is no timeline to promote to (I9).  A
+	 * leadership that is open does not end because somebody took the record
+	 * away.
+	 */
+	if (!recorded && !view->gate_open)
+		return elector_plan(view, ELECTOR_RESIGN,
+							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
+
 	/* S4: the deadline of this very lease, directly before acting under it. */
 	if (view->now >= view->deadline)
-		return elector_plan_wait(view, ELECTOR_BECAUSE_LEASE_UNSURE, 0);
+		return elector_plan_wait(view, ELECTOR_BECAUSE_LEASE_UNSURE, bound);
 
 	if (view->recovering)
 		return elector_plan(view, ELECTOR_PROMOTE, ELECTOR_BECAUSE_ESTABLISHED);
 
 	/* S18: only on the timeline that the term allotted (I9). */
-	if (view->position.timeline != view->term.timeline)
+	if (recorded && view->position.timeline != view->term.timeline)
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
 	if (!view->gate_open)
 	{
 		if (!elector_durability_may_open(view))
-			return elector_plan_wait(view, ELECTOR_BECAUSE_PROMOTED, 0);
+			return elector_plan_wait(view, ELECTOR_BECAUSE_PROMOTED, bound);
 		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_PROMOTED);
 	}
 
@@ -284,7 +301,11 @@ elector_decide(const ElectorView *view)
 	if (view->gate_open && !holds_leader(view))
 		return elector_plan(view, ELECTOR_CLOSE, ELECTOR_BECAUSE_KEY_LOST);
 
-	if (view->refusal != ELECTOR_REFUSAL_NONE)
+	/*
+	 * A leadership that is ours is kept or given up whatever else is wrong: a
+	 * leader that only waited would hold its key for ever (L0, L2).
+	 */
+	if (view->refusal != ELECTOR_REFUSAL_NONE && !holds_leader(view))
 		return elector_plan_wait(view, refusal_reason(view->refusal), 0);
 
 	/* Our own earlier life: dead, or another machine's copy of us (S9). */
@@ -298,7 +319,7 @@ elector_decide(const ElectorView *view)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_OTHER_INSTANCE, 0);
 	}
 
-	if (!view->registered)
+	if (!view->registered && view->refusal == ELECTOR_REFUSAL_NONE)
 		return elector_plan(view, ELECTOR_REGISTER,
 							ELECTOR_BECAUSE_NOT_REGISTERED);
 
@@ -320,6 +341,24 @@ elector_decide(const ElectorView *view)
 							view->term.term > view->state.term ?
 							ELECTOR_BECAUSE_OTHER_LEADS :
 							ELECTOR_BECAUSE_PROMOTED_BY_HAND);
+
+	/*
+	 * Nor is one that reached another timeline than its term was allotted:
+	 * established in place it would resign again, and so on for ever (S18).
+	 */
+	if (!view->recovering && view->position.timeline != view->term.timeline)
+		return elector_plan(view, ELECTOR_DEMOTE,
+							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
+
+	/*
+	 * We gave up a leadership that we did not open.  Begin anew as a standby:
+	 * the promotion may be stuck, or still come about (L2, S12).  A newer
+	 * election that has fenced us meanwhile is not to lose our answer.
+	 */
+	if (elector_led_last(view) && view->term.released && !view->term.opened &&
+		view->state.term <= view->term.term)
+		return elector_plan(view, ELECTOR_DEMOTE,
+							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
 
 	return elector_decide_election(view);
 }

@@ -42,6 +42,13 @@ elector_position_compare(ElectorPosition a, ElectorPosition b)
 	return 0;
 }
 
+/* Any two numbers may come from etcd, so no difference is taken. */
+static int
+priority_compare(int32_t a, int32_t b)
+{
+	return (a > b) - (a < b);
+}
+
 static ElectorTime
 later(ElectorTime a, ElectorTime b)
 {
@@ -118,10 +125,14 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	if (peer->passed_over || i == view->establishing)
 		return false;
 
-	/* S4: in place only the newest leader on record, in its own lifetime. */
+	/*
+	 * S4: in place only the newest leader on record, in its own lifetime, and
+	 * on the timeline that it was allotted (S18).
+	 */
 	if (answer->primary &&
 		(!term->present || strcmp(term->node, peer->node) != 0 ||
-		 strcmp(term->instance, answer->instance) != 0))
+		 strcmp(term->instance, answer->instance) != 0 ||
+		 answer->position.timeline != term->timeline))
 		return false;
 
 	/* Lag is measured against what was once acknowledged, if anything was. */
@@ -163,8 +174,8 @@ elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked
 		order = elector_position_compare(view->peers[i].answer.position,
 										 view->peers[best].answer.position);
 		if (order == 0)
-			order = view->peers[i].answer.priority -
-				view->peers[best].answer.priority;
+			order = priority_compare(view->peers[i].answer.priority,
+									 view->peers[best].answer.priority);
 		if (order > 0 || (order == 0 && i == view->self))
 			best = i;
 	}
@@ -215,7 +226,8 @@ elector_choose_heir(const ElectorView *view, ElectorReason *blocked)
 		order = elector_position_compare(peer->position,
 										 view->peers[best].position);
 		if (order == 0)
-			order = peer->priority - view->peers[best].priority;
+			order = priority_compare(peer->priority,
+									 view->peers[best].priority);
 		if (order > 0)
 			best = i;
 	}
@@ -243,6 +255,17 @@ elector_next_timeline(const ElectorView *view)
 	return newest + 1;
 }
 
+/*
+ * Does this node remember a leadership that opened, while etcd knows of none
+ * (S15)?  A term alone is no sign of one: it may come from a first election
+ * that was broken off.
+ */
+static bool
+etcd_forgot(const ElectorView *view)
+{
+	return !view->term.present && view->state.caught_up;
+}
+
 /* Why an election may begin now; or false, with why and until when not. */
 static bool
 may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
@@ -264,7 +287,7 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		*again = view->backoff_until;
 		return false;
 	}
-	if (!term->present && view->state.term > 0)
+	if (etcd_forgot(view))
 	{
 		*reason = ELECTOR_BECAUSE_ETCD_FORGOT;
 		return false;
@@ -335,6 +358,14 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 	return true;
 }
 
+/* An election that cannot go on is given up then (L1). */
+static ElectorTime
+give_up_at(const ElectorView *view)
+{
+	return later(view->lock_since, view->fence_since) +
+		3 * view->fence_timeout;
+}
+
 /*
  * Until when the fence waits for member i; 0 if it does not.  This node itself
  * is waited for until the election as a whole is given up.
@@ -348,7 +379,7 @@ answer_due(const ElectorView *view, int i)
 	if (peer->answer.kind != ELECTOR_ANSWER_NONE)
 		return 0;
 	if (i == view->self)
-		return view->lock_since + 3 * view->fence_timeout;
+		return give_up_at(view);
 	if (peer->silent_since != 0 && peer->silent_since < asked)
 		asked = peer->silent_since;
 	return asked + view->fence_timeout;
@@ -358,8 +389,7 @@ answer_due(const ElectorView *view, int i)
 static ElectorPlan
 stuck(const ElectorView *view, ElectorReason reason, ElectorTime again)
 {
-	ElectorTime bound = later(view->lock_since, view->fence_since) +
-		3 * view->fence_timeout;
+	ElectorTime bound = give_up_at(view);
 
 	if (view->now >= bound)
 		return elector_plan(view, ELECTOR_UNLOCK, reason);
@@ -417,9 +447,15 @@ run_election(const ElectorView *view)
 		return fence(view, newest + 1, ELECTOR_BECAUSE_TERM_SPENT);
 	}
 
+	/* Then there is no telling whether the old leadership is over (I4). */
+	if (etcd_forgot(view))
+		return stuck(view, ELECTOR_BECAUSE_ETCD_FORGOT, 0);
+
+	/* Where an answer takes longer than the interval, the bound still counts. */
 	if (!is_over(view))
 	{
-		if (view->now >= view->lease_checked_at + LEASE_CHECK_INTERVAL)
+		if (view->now >= view->lease_checked_at + LEASE_CHECK_INTERVAL &&
+			view->now < give_up_at(view))
 			return elector_plan(view, ELECTOR_CHECK_LEASE,
 								ELECTOR_BECAUSE_NOT_REVOKED);
 		return stuck(view, ELECTOR_BECAUSE_NOT_REVOKED,

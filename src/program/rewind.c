@@ -99,7 +99,7 @@ show_timeline(const ElectorHold *hold, ControlFileData *control)
 {
 	if (!elector_control_save(hold->data_directory, elector_hold_file(hold, "control")))
 		return false;
-#if 0
+#if PG_VERSION_NUM < 160000
 	if (control->checkPointCopy.ThisTimeLineID != control_timeline(control))
 	{
 		control->checkPointCopy.ThisTimeLineID = control_timeline(control);

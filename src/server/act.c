@@ -35,6 +35,12 @@
 #define LAST_WILL_BOUND 2000000
 #define LAST_WILL_DRAIN 50000
 
+/*
+ * A write waits for etcd's disk, so it may take longer than a renewal; nothing
+ * that is held up by it is open.
+ */
+#define WRITE_BOUND 1000000
+
 static ElectorTime lease_asked_at;	/* when the grant under way was sent */
 
 static int64
@@ -62,8 +68,7 @@ static void
 commit(ElectorTxn *txn, ElectorEtcdCallback callback, void *arg)
 {
 	elector_worker->acting = true;
-	elector_etcd_commit(elector_worker->etcd, txn, elector_session_bound(),
-						callback, arg);
+	elector_etcd_commit(elector_worker->etcd, txn, WRITE_BOUND, callback, arg);
 }
 
 static void
@@ -71,8 +76,7 @@ grant(int64 ttl, ElectorEtcdCallback callback)
 {
 	elector_worker->acting = true;
 	lease_asked_at = elector_now();
-	elector_etcd_grant(elector_worker->etcd, ttl, elector_session_bound(),
-					   callback, NULL);
+	elector_etcd_grant(elector_worker->etcd, ttl, WRITE_BOUND, callback, NULL);
 }
 
 /* Every callback's first step: did it happen? */
@@ -96,6 +100,12 @@ static void
 simple_outcome(void *arg, const ElectorEtcdReply *reply)
 {
 	happened(reply);
+}
+
+/* For what is said without expecting to be heard. */
+static void
+last_word(void *arg, const ElectorEtcdReply *reply)
+{
 }
 
 /* --- membership --- */
@@ -241,12 +251,23 @@ act_resign(const ElectorView *view)
 }
 
 static void
+released(void *arg, const ElectorEtcdReply *reply)
+{
+	if (happened(reply))
+		elector_etcd_revoke(elector_worker->etcd, *(int64 *) arg,
+							elector_session_bound(), last_word, NULL);
+}
+
+/* First the word, then the lease, which would take the key along without it. */
+static void
 act_release(const ElectorView *view)
 {
-	elector_etcd_revoke(elector_worker->etcd, view->leader.lease,
-						elector_session_bound(), simple_outcome, NULL);
+	static int64 lease;
+
+	lease = view->leader.lease;
 	commit(release_txn(view->leader.create_revision, view->leader.term),
-		   simple_outcome, NULL);
+		   released, &lease);
+	elector_store_remove(ELECTOR_LEADERSHIP_FILE);
 }
 
 static void
@@ -854,11 +875,6 @@ elector_act(const ElectorView *view, const ElectorPlan *plan)
 }
 
 /* --- the end --- */
-
-static void
-last_word(void *arg, const ElectorEtcdReply *reply)
-{
-}
 
 /* Say it to etcd, and be heard or not, within the bound. */
 static void

@@ -475,6 +475,7 @@ elector_peer_answered(const char *node, ElectorQuestion question, const char *an
 
 	if (said < 0)
 		return;
+	worker->news = true;
 	switch (question)
 	{
 		case ELECTOR_ASK_REPORT:

@@ -67,6 +67,7 @@ elector_session_note(const ElectorEtcdReply *reply)
 {
 	ElectorWorker *worker = elector_worker;
 
+	worker->news = true;
 	if (reply->status == ELECTOR_ETCD_UNKNOWN)
 	{
 		if (worker->unreachable_since == 0)
@@ -372,6 +373,7 @@ load(ElectorTime now)
 static void
 watch_event(void *arg, const ElectorEtcdReply *reply)
 {
+	elector_worker->news = true;
 	if (reply->status != ELECTOR_ETCD_OK)
 	{
 		if (elector_worker->watching)

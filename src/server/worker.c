@@ -373,14 +373,20 @@ one_round(ElectorView *view)
 
 	pump_etcd();
 	now = elector_now();
+	elector_peers_pump(now);
 	elector_session_step(now);
 	resume_leadership();
 	elector_peers_sync(&elector_worker->mirror);
 	elector_worker->poll_at = 0;
+	elector_worker->news = false;
 	again = decide_and_act(view);
-	at = elector_peers_pump(elector_now());
 	elector_publish(view, &elector_worker->plan);
+
+	/* Send what was decided; what comes in by that is for the next round. */
+	at = elector_peers_pump(elector_now());
 	pump_etcd();
+	if (elector_worker->news)
+		elector_worker_poll(0);
 
 	at = Min(at, elector_session_next());
 	if (again != 0)

@@ -124,6 +124,7 @@ typedef struct ElectorWorker
 	ElectorPlan plan;
 	ElectorPlan logged;
 	ElectorTime poll_at;		/* something is being waited for by looking */
+	bool		news;			/* etcd or a peer has said something */
 } ElectorWorker;
 
 extern ElectorWorker *elector_worker;
