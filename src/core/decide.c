@@ -250,8 +250,11 @@ decide_following(const ElectorView *view)
 	if (view->upstream_term == view->leader.term)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_FOLLOWING, 0);
 
-	if (view->upstream_term != 0 || !view->frozen)
+	if (view->upstream_term != 0)
 		return elector_plan(view, ELECTOR_FREEZE, ELECTOR_BECAUSE_LEADER_CHANGED);
+	if (!view->frozen)
+		return elector_plan(view, ELECTOR_FREEZE,
+							ELECTOR_BECAUSE_FINDING_POSITION);
 
 	/* S1: no stream before the leadership's beginning is on record. */
 	if (!view->term.present || view->term.term != view->leader.term ||
@@ -287,6 +290,16 @@ refusal_reason(ElectorRefusal refusal)
 	}
 	assert(false);
 	return ELECTOR_BECAUSE_NOT_REGISTERED;
+}
+
+/* Restart as a standby while there is no leader. */
+static ElectorPlan
+decide_restart(const ElectorView *view, ElectorReason reason)
+{
+	/* The lock would outlive us by the rest of its lease. */
+	if (view->lock_since != 0)
+		return elector_plan(view, ELECTOR_UNLOCK, reason);
+	return elector_plan(view, ELECTOR_DEMOTE, reason);
 }
 
 ElectorPlan
@@ -335,20 +348,19 @@ elector_decide(const ElectorView *view)
 	 * S18).
 	 */
 	if (!view->recovering && !elector_led_last(view))
-		return elector_plan(view, ELECTOR_DEMOTE,
-							view->term.present &&
-							strcmp(view->term.node, view->node) != 0 &&
-							view->term.term > view->state.term ?
-							ELECTOR_BECAUSE_OTHER_LEADS :
-							ELECTOR_BECAUSE_PROMOTED_BY_HAND);
+		return decide_restart(view,
+							  view->term.present &&
+							  strcmp(view->term.node, view->node) != 0 &&
+							  view->term.term > view->state.term ?
+							  ELECTOR_BECAUSE_OTHER_LEADS :
+							  ELECTOR_BECAUSE_PROMOTED_BY_HAND);
 
 	/*
 	 * Nor is one that reached another timeline than its term was allotted:
 	 * established in place it would resign again, and so on for ever (S18).
 	 */
 	if (!view->recovering && view->position.timeline != view->term.timeline)
-		return elector_plan(view, ELECTOR_DEMOTE,
-							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
+		return decide_restart(view, ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
 	/*
 	 * We gave up a leadership that we did not open.  Begin anew as a standby:
@@ -357,8 +369,7 @@ elector_decide(const ElectorView *view)
 	 */
 	if (elector_led_last(view) && view->term.released && !view->term.opened &&
 		view->state.term <= view->term.term)
-		return elector_plan(view, ELECTOR_DEMOTE,
-							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
+		return decide_restart(view, ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
 
 	return elector_decide_election(view);
 }

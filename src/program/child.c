@@ -129,7 +129,7 @@ elector_child_run(ElectorChild *child)
 
 	while (waitpid(pid, &status, WNOHANG) != pid)
 	{
-		struct pollfd readable = {.fd = fds[0], .events = POLLIN};
+		struct pollfd readable = {.fd = fds[0],.events = POLLIN};
 
 		/* the bound only matters when it closes its output before it ends */
 		if (poll(&readable, 1, 100) > 0)

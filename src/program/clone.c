@@ -140,7 +140,7 @@ elector_clone_replace(const ElectorHold *hold)
 	char	   *clone = elector_hold_file(hold, "clone");
 	char	  **names = NULL;
 	bool		ok = elector_disk_make(elector_hold_file(hold, "old")) &&
-		elector_disk_make(clone) && replace_entry(hold, "global");
+	elector_disk_make(clone) && replace_entry(hold, "global");
 
 	if (ok)
 		names = elector_disk_names(clone);

@@ -91,7 +91,7 @@ elector_disk_write(const char *path, const void *data, size_t length)
 {
 	char	   *temporary = psprintf("%s.tmp", path);
 	int			fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-					  pg_file_create_mode);
+						  pg_file_create_mode);
 	bool		ok;
 
 	if (fd < 0)
@@ -242,7 +242,7 @@ elector_disk_copy(const char *from, const char *to, int64 *budget)
 }
 
 /* The names in a directory, without "." and "..", NULL-terminated. */
-char	  **
+char **
 elector_disk_names(const char *path)
 {
 	char	  **names = pgfnames(path);

@@ -217,8 +217,8 @@ elector_hold_take_own(const ElectorHold *hold)
 	char	  **names = elector_disk_names(hold->data_directory);
 	int64		budget = COPIES_BUDGET;
 	bool		ok = names != NULL && write_list(hold, names) &&
-		elector_disk_make(elector_hold_file(hold, "own")) &&
-		elector_disk_make(elector_hold_file(hold, "new"));
+	elector_disk_make(elector_hold_file(hold, "own")) &&
+	elector_disk_make(elector_hold_file(hold, "new"));
 
 	for (int i = 0; ok && names[i] != NULL; i++)
 	{
@@ -303,13 +303,13 @@ bool
 elector_hold_remove(ElectorHold *hold)
 {
 	bool		ok = elector_hold_unmark(hold, ELECTOR_HOLD_REWINDING) &&
-		elector_hold_unmark(hold, ELECTOR_HOLD_CLONED) &&
-		elector_disk_remove(elector_hold_file(hold, "control")) &&
-		elector_disk_remove(elector_hold_file(hold, "list")) &&
-		elector_disk_remove_tree(elector_hold_file(hold, "own")) &&
-		elector_disk_remove_tree(elector_hold_file(hold, "old")) &&
-		elector_disk_remove_tree(elector_hold_file(hold, "clone")) &&
-		elector_disk_remove_tree(hold->path);
+	elector_hold_unmark(hold, ELECTOR_HOLD_CLONED) &&
+	elector_disk_remove(elector_hold_file(hold, "control")) &&
+	elector_disk_remove(elector_hold_file(hold, "list")) &&
+	elector_disk_remove_tree(elector_hold_file(hold, "own")) &&
+	elector_disk_remove_tree(elector_hold_file(hold, "old")) &&
+	elector_disk_remove_tree(elector_hold_file(hold, "clone")) &&
+	elector_disk_remove_tree(hold->path);
 
 	if (ok)
 		hold->path = NULL;

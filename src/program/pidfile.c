@@ -35,7 +35,7 @@ elector_pidfile_check(const char *data_directory)
 	char	   *text = elector_disk_read(path, PIDFILE_SIZE, NULL);
 	long		pid = text ? labs(atol(text)) : 0;
 	bool		ours = !elector_disk_exists(path) || pid == (long) getpid() ||
-		(pid > 0 && kill((pid_t) pid, 0) != 0 && errno == ESRCH);
+	(pid > 0 && kill((pid_t) pid, 0) != 0 && errno == ESRCH);
 
 	if (!ours)
 	{

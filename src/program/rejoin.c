@@ -61,11 +61,11 @@ finish(ElectorRejoin *rejoin)
 {
 	ElectorHold *hold = &rejoin->hold;
 	bool		ok = elector_hold_give_back(hold) &&
-		(!elector_hold_marked(hold, ELECTOR_HOLD_CLONED) || forget_caught_up(rejoin)) &&
-		note_standby(rejoin->program->data_directory) &&
-		elector_disk_remove(node_file(rejoin, ELECTOR_PROBLEM_FILE)) &&
-		elector_disk_remove(node_file(rejoin, ELECTOR_TODO_FILE)) &&
-		elector_hold_remove(hold);
+	(!elector_hold_marked(hold, ELECTOR_HOLD_CLONED) || forget_caught_up(rejoin)) &&
+	note_standby(rejoin->program->data_directory) &&
+	elector_disk_remove(node_file(rejoin, ELECTOR_PROBLEM_FILE)) &&
+	elector_disk_remove(node_file(rejoin, ELECTOR_TODO_FILE)) &&
+	elector_hold_remove(hold);
 
 	if (!ok)
 	{
@@ -149,7 +149,7 @@ static ElectorOutcome
 rewind_or_clone(ElectorRejoin *rejoin, bool torn)
 {
 	bool		may_clone = rejoin->program->rejoin == ELECTOR_REJOIN_CLONE ||
-		rejoin->todo.kind == ELECTOR_TODO_CLONE;
+	rejoin->todo.kind == ELECTOR_TODO_CLONE;
 	ElectorRejoinResult result = ELECTOR_REJOIN_TORN;
 
 	if (!torn && rejoin->todo.kind == ELECTOR_TODO_REWIND)

@@ -215,6 +215,7 @@ elector_rewind(ElectorRejoin *rejoin)
 	ControlFileData after;
 	Watch		watch = {.rejoin = rejoin};
 	ElectorRejoinResult result = prepare(rejoin, &source, &watch.control);
+	char		later[1024];
 	bool		done;
 
 	if (result != ELECTOR_REJOIN_DONE)
@@ -244,6 +245,6 @@ elector_rewind(ElectorRejoin *rejoin)
 		return ELECTOR_REJOIN_STOPPED;
 
 	/* Is it the source, or is it something that will not pass? */
-	return elector_source_prepare(&source, (char[1024]){0}, 1024) ?
+	return elector_source_prepare(&source, later, sizeof(later)) ?
 		ELECTOR_REJOIN_CANNOT : ELECTOR_REJOIN_NOT_NOW;
 }

@@ -330,10 +330,7 @@ static void
 ask_reports(const ElectorView *view)
 {
 	for (int i = 0; i < view->npeers; i++)
-	{
-		if (i != view->self)
-			elector_peers_ask(view->peers[i].node, ELECTOR_ASK_REPORT, "");
-	}
+		elector_peers_ask(view->peers[i].node, ELECTOR_ASK_REPORT, "");
 }
 
 /* Have all peers that answer at all given a fresh report? */
@@ -466,6 +463,26 @@ heard_report(int said, const char *answer)
 	}
 }
 
+/* Can the others come in?  A line in the log when that changes. */
+static void
+note_own_access(const char *error)
+{
+	char	   *kept = elector_worker->access_error;
+
+	if (error == NULL)
+		error = "";
+	if (strcmp(kept, error) == 0)
+		return;
+	strlcpy(kept, error, ELECTOR_TEXT_SIZE);
+	if (error[0] != '\0')
+		ereport(WARNING,
+				(errmsg("other nodes cannot use \"pg_elector.conninfo\" of this one: %s", error),
+				 errdetail("It cannot be fenced or asked for its status, and nobody can follow it.")));
+	else
+		ereport(LOG,
+				(errmsg("other nodes can use \"pg_elector.conninfo\" of this one")));
+}
+
 void
 elector_peer_answered(const char *node, ElectorQuestion question, const char *answer,
 					  const char *error)
@@ -479,7 +496,9 @@ elector_peer_answered(const char *node, ElectorQuestion question, const char *an
 	switch (question)
 	{
 		case ELECTOR_ASK_REPORT:
-			if (answer != NULL)
+			if (strcmp(node, elector_node) == 0)
+				note_own_access(error);
+			else if (answer != NULL)
 				heard_report(said, answer);
 			break;
 		case ELECTOR_ASK_FENCE:

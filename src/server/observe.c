@@ -238,12 +238,15 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 	else if (plan->reason == ELECTOR_BECAUSE_REJOIN_FAILED &&
 			 elector_store_read_problem(problem, sizeof(problem), &age))
 		snprintf(detail, ELECTOR_TEXT_SIZE, "could not rejoin: %.200s", problem);
-	else if (plan->reason != ELECTOR_BECAUSE_LEADING)
+	else if (plan->reason != ELECTOR_BECAUSE_LEADING &&
+			 plan->reason != ELECTOR_BECAUSE_FOLLOWING)
 		strlcpy(detail, elector_reason_sentence(plan->reason), ELECTOR_TEXT_SIZE);
 
 	if (detail[0] != '\0')
 		return;
-	if (!view->recovering && !DataChecksumsEnabled() && !wal_log_hints &&
+	if (elector_worker->access_error[0] != '\0')
+		strlcpy(detail, elector_worker->access_error, ELECTOR_TEXT_SIZE);
+	else if (!DataChecksumsEnabled() && !wal_log_hints &&
 		elector_rejoin != ELECTOR_REJOIN_OFF)
 		strlcpy(detail, "wal_log_hints is off and there are no data checksums: cannot be rewound when it has to rejoin",
 				ELECTOR_TEXT_SIZE);

@@ -2,7 +2,8 @@
  * peers.c
  *	  The worker's connections to the other members.
  *
- * One libpq connection a member, kept open, so that an election finds it open
+ * One libpq connection a member, itself among them (which shows whether the
+ * others can come in by pg_elector.conninfo at all), kept open, so that an election finds it open
  * and needs no free slot at the worst moment.  Everything is asynchronous: the
  * worker waits for all sockets in its one WaitEventSet and calls
  * elector_peers_pump() when something has happened.
@@ -220,6 +221,19 @@ send_question(Peer *peer, ElectorTime now)
 	}
 }
 
+/* The two errors that a set-up is known to run into say what to do. */
+static const char *
+explain_error(const PGresult *result)
+{
+	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (code != NULL && strcmp(code, "42883") == 0)
+		return "extension pg_elector is missing in the database of its pg_elector.conninfo: it cannot be fenced or asked; run CREATE EXTENSION pg_elector there";
+	if (code != NULL && strcmp(code, "42501") == 0)
+		return "the role of its pg_elector.conninfo may not fence or ask it; run SELECT elector_grant_peer(role) as a superuser";
+	return PQresultErrorMessage(result);
+}
+
 static void
 read_answer(Peer *peer, ElectorTime now)
 {
@@ -247,7 +261,7 @@ read_answer(Peer *peer, ElectorTime now)
 		}
 		else
 		{
-			keep_error(peer, PQresultErrorMessage(result));
+			keep_error(peer, explain_error(result));
 			callback(peer->node, peer->asked, NULL, peer->error);
 		}
 		PQclear(result);
@@ -331,7 +345,7 @@ elector_peers_sync(const ElectorMirror *mirror)
 	{
 		const ElectorMember *member = &mirror->nodes[j].member;
 
-		if (!member->present || strcmp(member->node, elector_node) == 0 ||
+		if (!member->present ||
 			find(member->node) != NULL || npeers == ELECTOR_MEMBERS_MAX)
 			continue;
 		memset(&peers[npeers], 0, sizeof(Peer));

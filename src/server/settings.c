@@ -18,6 +18,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/varlena.h"
 
 #include "core/name.h"
@@ -99,6 +100,7 @@ check_conninfo(char **newval, void **extra, GucSource source)
 		return true;
 	if (strlen(*newval) >= ELECTOR_CONNINFO_SIZE - 128 || strchr(*newval, '\n'))
 	{
+		GUC_check_errmsg("invalid value for parameter \"pg_elector.conninfo\"");
 		GUC_check_errdetail("The connection string is longer than %d bytes or has several lines.",
 							ELECTOR_CONNINFO_SIZE - 129);
 		return false;
@@ -106,6 +108,10 @@ check_conninfo(char **newval, void **extra, GucSource source)
 	options = PQconninfoParse(*newval, &error);
 	if (options == NULL)
 	{
+		/* The value may hold a password. */
+		GUC_check_errmsg("invalid value for parameter \"pg_elector.conninfo\"");
+		if (error != NULL)
+			error[strcspn(error, "\n")] = '\0';
 		GUC_check_errdetail("libpq says: %s",
 							error ? pstrdup(error) : "out of memory");
 		PQfreemem(error);
@@ -125,6 +131,7 @@ check_conninfo(char **newval, void **extra, GucSource source)
 	PQconninfoFree(options);
 	if (!has_host || !has_dbname)
 	{
+		GUC_check_errmsg("invalid value for parameter \"pg_elector.conninfo\"");
 		GUC_check_errdetail("It names no %s.", has_host ? "dbname" : "host");
 		GUC_check_errhint("Give host, port, user and dbname by which the other nodes reach this one.");
 		return false;
@@ -290,9 +297,55 @@ define_time_settings(void)
 							NULL, NULL, NULL);
 }
 
+/* Settings with a check that a configuration file can fail. */
+static const char *const checked_settings[] = {
+	"pg_elector.cluster", "pg_elector.node", "pg_elector.etcd",
+	"pg_elector.conninfo", "pg_elector.zone", "pg_elector.candidate",
+	"pg_elector.priority", "pg_elector.lease_ttl", "pg_elector.lease_margin",
+	"pg_elector.fence_timeout", "pg_elector.cold_start_wait",
+	"pg_elector.failover_cooldown", "pg_elector.maximum_lag",
+	"pg_elector.durability", "pg_elector.admin_roles", "pg_elector.rejoin"
+};
+
+static bool
+is_default(const char *name)
+{
+	struct config_generic **variables = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+	{
+		if (strcmp(variables[i]->name, name) == 0)
+			return variables[i]->source == PGC_S_DEFAULT;
+	}
+	return false;
+}
+
+/*
+ * PostgreSQL only warns when the value that a library's setting has in a
+ * configuration file is invalid, and goes on with the default.  A cluster must
+ * not be run with a value that nobody chose.
+ */
+static void
+refuse_rejected(const bool *was_set)
+{
+	for (int i = 0; i < lengthof(checked_settings); i++)
+	{
+		if (was_set[i] && is_default(checked_settings[i]))
+			ereport(FATAL,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("invalid value for parameter \"%s\"", checked_settings[i]),
+					 errhint("The warning before this message tells what is wrong.")));
+	}
+}
+
 void
 elector_settings_define(void)
 {
+	bool		was_set[lengthof(checked_settings)];
+
+	for (int i = 0; i < lengthof(checked_settings); i++)
+		was_set[i] = GetConfigOption(checked_settings[i], true, false) != NULL;
+
 	define_identity_settings();
 	define_time_settings();
 	DefineCustomIntVariable("pg_elector.maximum_lag",
@@ -325,6 +378,8 @@ elector_settings_define(void)
 							GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							NULL, assign_generation, NULL);
 	defined = true;
+	if (process_shared_preload_libraries_in_progress)
+		refuse_rejected(was_set);
 	MarkGUCPrefixReserved("pg_elector");
 }
 

@@ -231,7 +231,7 @@ keep_up(const ElectorView *view)
 }
 
 static void
-log_plan(const ElectorPlan *plan)
+log_plan(const ElectorView *view, const ElectorPlan *plan)
 {
 	ElectorPlan *logged = &elector_worker->logged;
 
@@ -239,6 +239,14 @@ log_plan(const ElectorPlan *plan)
 		plan->term == logged->term)
 		return;
 	*logged = *plan;
+	if (view->known && view->refusal != ELECTOR_REFUSAL_NONE)
+	{
+		ereport(WARNING,
+				(errmsg("node \"%s\" is refused by cluster \"%s\": %s",
+						elector_node, elector_cluster,
+						elector_reason_sentence(plan->reason))));
+		return;
+	}
 	ereport(LOG,
 			(errmsg("%s: %s", elector_action_name(plan->action),
 					elector_reason_sentence(plan->reason))));
@@ -264,7 +272,7 @@ decide_and_act(ElectorView *view)
 			break;
 		elector_worker->plan = elector_decide(view);
 		again = elector_worker->plan.again;
-		log_plan(&elector_worker->plan);
+		log_plan(view, &elector_worker->plan);
 		if (elector_worker->plan.action == ELECTOR_WAIT)
 			break;
 		elector_act(view, &elector_worker->plan);

@@ -62,6 +62,9 @@ typedef struct ElectorWorker
 	ElectorTime unreachable_since;
 	char		error[ELECTOR_TEXT_SIZE];
 
+	/* why our own conninfo does not work, or "" */
+	char		access_error[ELECTOR_TEXT_SIZE];
+
 	/* leadership that is ours or is becoming ours */
 	bool		ordered;
 	ElectorOrder order;

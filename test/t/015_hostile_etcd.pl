@@ -62,8 +62,9 @@ foreach my $key ((grep { !m{^(?:leader|election|alive/)} } sort keys %keys),
 {
 	my %offset = map { $_ => $cluster->log_offset($_) } $cluster->nodes;
 	foreach my $name (sort keys %garbage) { put($key, $garbage{$name}) }
-	# An unknown key is nobody's business; of the others, the leader says something.
-	$cluster->wait_log('n2', qr/\Q$key\E/, $offset{n2}) if $key ne 'nonsense' && $key !~ m{^alive/};
+	# A key that is not read is nobody's business; of the others, the leader says
+	# something.
+	$cluster->wait_log('n2', qr/\Q$key\E/, $offset{n2}) if $key !~ m{^(?:nonsense|durability|settings|alive/)};
 	if (defined $keys{$key}) { put($key, $keys{$key}) }
 	else { $cluster->etcdctl('del', $cluster->prefix . $key) }
 	$probers->wait_for_ack('n2');

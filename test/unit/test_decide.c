@@ -1,0 +1,366 @@
+/*
+ * test_decide.c
+ *	  What an elector decides: the cases in test/unit/decide, and the smaller
+ *	  questions beside elector_decide().
+ *
+ * Every rule of the protocol that is a decision has its case there; the last
+ * checks see to it that each action and each reason is in some case.  The
+ * directory may be given as an argument.
+ */
+#include <dirent.h>
+
+#include "cases.h"
+#include "tap.h"
+
+static const char *theme = "";
+static bool action_seen[CASE_ACTIONS];
+static bool reason_seen[ELECTOR_REASON_COUNT];
+
+static const char *
+target_name(const ElectorView *view, int target)
+{
+	return target >= 0 && target < view->npeers ? view->peers[target].node : "nobody";
+}
+
+static void
+check_case(const Case *one)
+{
+	ElectorPlan plan = elector_decide(&one->view);
+	const char *target = target_name(&one->view, plan.target);
+	bool		good = plan.action == one->action && plan.reason == one->reason &&
+		(!one->has_term || plan.term == one->term) &&
+		(!one->has_target || strcmp(target, one->target) == 0) &&
+		(!one->has_again || plan.again == one->again);
+
+	action_seen[one->action] = true;
+	reason_seen[one->reason] = true;
+	if (ok(good, "%s: %s", theme, one->name))
+		return;
+	printf("#   line %d and before; got %s %s term=%" PRIu64 " target=%s again=",
+		   case_line, case_actions[plan.action],
+		   case_reasons[plan.reason] + strlen("ELECTOR_BECAUSE_"), plan.term, target);
+	if (plan.again == 0)
+		printf("event\n");
+	else
+		printf("%+" PRId64 "us\n", plan.again - CASE_NOW);
+}
+
+static int
+is_case_file(const struct dirent *entry)
+{
+	size_t		length = strlen(entry->d_name);
+
+	return length > 5 && strcmp(entry->d_name + length - 5, ".case") == 0 &&
+		strcmp(entry->d_name, "bases.case") != 0;
+}
+
+static void
+check_files(const char *directory)
+{
+	struct dirent **entries;
+	char		path[2048];
+	int			count;
+
+	snprintf(path, sizeof(path), "%s/bases.case", directory);
+	cases_read(path, check_case);
+	count = scandir(directory, &entries, is_case_file, alphasort);
+	ok(count > 0, "there are cases in \"%s\"", directory);
+	for (int i = 0; i < count; i++)
+	{
+		char		name[256];
+
+		snprintf(name, sizeof(name), "%s", entries[i]->d_name);
+		name[strlen(name) - 5] = '\0';
+		theme = name;
+		snprintf(path, sizeof(path), "%s/%s", directory, entries[i]->d_name);
+		cases_read(path, check_case);
+		free(entries[i]);
+	}
+	if (count >= 0)
+		free(entries);
+}
+
+static void
+check_coverage(void)
+{
+	for (int i = 0; i < CASE_ACTIONS; i++)
+		ok(action_seen[i], "a case expects the action %s", case_actions[i]);
+	for (int i = 0; i < ELECTOR_REASON_COUNT; i++)
+		ok(reason_seen[i], "a case expects %s", case_reasons[i]);
+}
+
+/* --- I3, S11: fences --- */
+
+static void
+is_verdict(const ElectorView *view, uint64_t term, int64_t token,
+		   ElectorFenceVerdict expected, const char *what)
+{
+	is_int(elector_judge_fence(view, term, token), expected, "fence: %s", what);
+}
+
+static void
+check_fences(void)
+{
+	ElectorView view;
+
+	view = case_base("fresh")->view;
+	is_verdict(&view, 1, 1, ELECTOR_FENCE_OBEY, "the first one is obeyed");
+
+	view = case_base("electing")->view; /* has obeyed (6, 600), follows nobody */
+	is_verdict(&view, 5, 700, ELECTOR_FENCE_OLD_TERM, "an older term is refused");
+	is_verdict(&view, 6, 599, ELECTOR_FENCE_OLD_TERM, "an older lock's is refused");
+	is_verdict(&view, 6, 600, ELECTOR_FENCE_OBEY, "the same once more is obeyed");
+	is_verdict(&view, 6, 601, ELECTOR_FENCE_OBEY, "a younger lock's is obeyed");
+	is_verdict(&view, 7, 100, ELECTOR_FENCE_OBEY, "a newer term's is, of any lock");
+
+	view = case_base("follower")->view; /* follows term 5 */
+	is_verdict(&view, 5, 900, ELECTOR_FENCE_TERM_IN_USE, "not for the term it follows");
+	is_verdict(&view, 6, 100, ELECTOR_FENCE_OBEY, "above the term it follows");
+	view.state.term = 3;
+	is_verdict(&view, 4, 900, ELECTOR_FENCE_TERM_IN_USE, "not below the term it follows");
+
+	view = case_base("leader")->view;	/* leads term 6 */
+	is_verdict(&view, 6, 900, ELECTOR_FENCE_TERM_IN_USE, "not for the term it leads");
+	is_verdict(&view, 7, 100, ELECTOR_FENCE_OBEY, "above the term it leads");
+	view.known = false;
+	is_verdict(&view, 6, 600, ELECTOR_FENCE_TERM_IN_USE,
+			   "not for the term it leads while a transaction is under way");
+	view.state.term = 3;
+	is_verdict(&view, 5, 900, ELECTOR_FENCE_TERM_IN_USE, "not below the term it leads");
+	strcpy(view.leader.instance, "i0");
+	is_verdict(&view, 6, 900, ELECTOR_FENCE_OBEY, "what another instance led does not matter");
+}
+
+/* --- S10: orders, and who counts --- */
+
+static void
+check_orders(void)
+{
+	ElectorView view = case_base("electing")->view; /* (6, 600), at 3 0/5000 */
+	ElectorPosition answered = view.position;
+	ElectorPosition more = answered;
+
+	more.lsn++;
+	ok(elector_accept_order(&view, 6, 600, "i1", answered), "order: as it answered");
+	ok(!elector_accept_order(&view, 5, 600, "i1", answered), "order: not of an older term");
+	ok(!elector_accept_order(&view, 7, 600, "i1", answered), "order: not of a term it was not fenced for");
+	ok(!elector_accept_order(&view, 6, 599, "i1", answered), "order: not of an older lock");
+	ok(!elector_accept_order(&view, 6, 601, "i1", answered), "order: not of a younger lock");
+	ok(!elector_accept_order(&view, 6, 600, "i0", answered), "order: not for another instance");
+	ok(!elector_accept_order(&view, 6, 600, "i1", more), "order: not if it held more then");
+	more = answered;
+	more.timeline++;
+	more.lsn = 1;
+	ok(!elector_accept_order(&view, 6, 600, "i1", more), "order: nor if it held a newer timeline then");
+	view.position.lsn++;
+	ok(elector_accept_order(&view, 6, 600, "i1", answered), "order: it may hold more by now");
+	view.frozen = false;
+	ok(!elector_accept_order(&view, 6, 600, "i1", answered), "order: not once it follows again");
+	view.recovering = false;
+	ok(elector_accept_order(&view, 6, 600, "i1", answered), "order: a primary needs no freezing");
+}
+
+static void
+check_counting(void)
+{
+	ElectorState state;
+
+	memset(&state, 0, sizeof(state));
+	ok(elector_state_counts(&state, 0), "counts: all do while nothing was acknowledged");
+	ok(!elector_state_counts(&state, 5), "counts: not without a state file");
+	state.present = true;
+	state.term = 5;
+	ok(!elector_state_counts(&state, 5), "counts: not before it caught up");
+	state.caught_up = true;
+	ok(elector_state_counts(&state, 5), "counts: in the term that opened last");
+	state.term = 6;
+	ok(elector_state_counts(&state, 5), "counts: above it");
+	state.term = 4;
+	ok(!elector_state_counts(&state, 5), "counts: not below it");
+}
+
+/* --- S1: positions --- */
+
+static void
+is_on_history(const ElectorTerm *term, const char *position, bool expected,
+			  const char *what)
+{
+	is_int(elector_position_on_history(case_position(position), term), expected,
+		   "history: %s", what);
+}
+
+static void
+check_positions(void)
+{
+	ElectorTerm term = case_base("follower")->view.term;	/* 1:0/1000 2:0/2000, then 3 */
+
+	is_on_history(&term, "3 0/9000", true, "on the leader's timeline");
+	is_on_history(&term, "2 0/2000", true, "up to where it left an ancestor");
+	is_on_history(&term, "2 0/2001", false, "not beyond that");
+	is_on_history(&term, "1 0/1000", true, "an older ancestor");
+	is_on_history(&term, "1 0/1001", false, "not beyond that either");
+	is_on_history(&term, "4 0/100", false, "a timeline that is newer");
+	is_on_history(&term, "3 0/0", false, "no position");
+	term.ancestors[0].timeline = 7;
+	is_on_history(&term, "1 0/100", false, "a timeline that is no ancestor");
+	term.begun = false;
+	is_on_history(&term, "3 0/9000", false, "a leadership that has not begun");
+	term.begun = true;
+	term.present = false;
+	is_on_history(&term, "3 0/9000", false, "no record");
+
+	ok(elector_position_compare(case_position("2 0/1"), case_position("1 9/0")) > 0,
+	   "positions: the timeline comes first");
+	ok(elector_position_compare(case_position("2 0/1"), case_position("2 0/2")) < 0,
+	   "positions: then the LSN");
+	is_int(elector_position_compare(case_position("2 1/2"), case_position("2 1/2")), 0,
+		   "positions: equal");
+	ok(elector_position_compare(case_position("2 1/0"), case_position("2 0/FFFFFFFF")) > 0,
+	   "positions: the LSN has 64 bits");
+}
+
+/* --- I9, S15: timelines --- */
+
+static void
+check_timelines(void)
+{
+	ElectorView view = case_base("fresh")->view;
+
+	view.position.timeline = 0;
+	is_int(elector_next_timeline(&view), 1, "timeline: the first");
+	view.position.timeline = 1;
+	is_int(elector_next_timeline(&view), 2, "timeline: above the server's own");
+
+	view = case_base("electing")->view;
+	is_int(elector_next_timeline(&view), 4, "timeline: above the one on record");
+	view.state.timeline = 6;
+	is_int(elector_next_timeline(&view), 7, "timeline: above what this node heard of");
+	view.peers[1].answer.kept_timeline = 8;
+	is_int(elector_next_timeline(&view), 9, "timeline: above what another heard of");
+	view.peers[2].answer.position.timeline = 9;
+	is_int(elector_next_timeline(&view), 10, "timeline: above what another holds");
+	view.term.timeline = 12;
+	is_int(elector_next_timeline(&view), 13, "timeline: above one that was allotted and never used");
+}
+
+/* --- choosing --- */
+
+static void
+is_chosen(const ElectorView *view, bool unknown_lag, const char *expected,
+		  ElectorReason why, const char *what)
+{
+	ElectorReason blocked = ELECTOR_REASON_COUNT;
+	int			chosen = elector_choose(view, unknown_lag, &blocked);
+
+	is_str(target_name(view, chosen), expected, "choose: %s", what);
+	if (chosen < 0)
+		is_str(case_reasons[blocked], case_reasons[why], "choose: %s: why", what);
+}
+
+static void
+check_choice(void)
+{
+	ElectorView view = case_base("electing")->view;
+
+	is_chosen(&view, false, "n1", 0, "who has answered");
+	view.self = -1;
+	is_chosen(&view, false, "n1", 0, "by an elector that is no member");
+	view = case_base("electing")->view;
+	view.peers[1].answer.kind = view.peers[2].answer.kind = ELECTOR_ANSWER_FENCED;
+	view.self = 1;
+	is_chosen(&view, false, "n2", 0, "itself among equals");
+	view.self = 2;
+	is_chosen(&view, false, "n3", 0, "itself among equals, wherever it stands");
+	for (int i = 0; i < 3; i++)
+		view.peers[i].answer.lag_known = false;
+	strcpy(view.term.node, "n9");
+	is_chosen(&view, false, "nobody", ELECTOR_BECAUSE_LAG_UNKNOWN, "no lag is known");
+	is_chosen(&view, true, "n3", 0, "no lag is known, and that will do");
+	view.peers[0].answer.lag_known = true;
+	view.peers[0].answer.lag = view.maximum_lag + 1;
+	is_chosen(&view, false, "nobody", ELECTOR_BECAUSE_ALL_BEHIND, "known to be behind is said first");
+	view.peers[1].answer.lag_known = true;
+	view.peers[1].answer.lag = view.maximum_lag + 1;
+	view.peers[0].answer.lag_known = false;
+	is_chosen(&view, false, "nobody", ELECTOR_BECAUSE_ALL_BEHIND, "in any order");
+	for (int i = 0; i < 3; i++)
+		view.peers[i].answer.kind = ELECTOR_ANSWER_FAILED;
+	is_chosen(&view, true, "nobody", ELECTOR_BECAUSE_NO_CANDIDATE, "nobody has answered");
+}
+
+static void
+is_heir(const ElectorView *view, const char *expected, ElectorReason why,
+		const char *what)
+{
+	ElectorReason blocked = ELECTOR_REASON_COUNT;
+	int			heir = elector_choose_heir(view, &blocked);
+
+	is_str(target_name(view, heir), expected, "heir: %s", what);
+	if (heir < 0)
+		is_str(case_reasons[blocked], case_reasons[why], "heir: %s: why", what);
+}
+
+static void
+check_heir(void)
+{
+	ElectorView view = case_base("asked")->view;
+
+	is_heir(&view, "n2", 0, "the first of equals");
+	view.peers[2].position.lsn++;
+	is_heir(&view, "n3", 0, "the furthest");
+	view.peers[2].position.timeline--;
+	is_heir(&view, "n2", 0, "on the newest timeline");
+	strcpy(view.request.target, "n3");
+	is_heir(&view, "n3", 0, "who was asked for");
+	view.peers[2].alive = false;
+	is_heir(&view, "nobody", ELECTOR_BECAUSE_TARGET_NOT_ALIVE, "never another than who was asked for");
+	view.request.target[0] = '\0';
+	view.peers[1].alive = false;
+	is_heir(&view, "nobody", ELECTOR_BECAUSE_NO_HEIR, "nobody is alive");
+}
+
+/* --- names of actions and reasons --- */
+
+static void
+check_names(void)
+{
+	bool		good = true;
+
+	for (int i = 0; i < CASE_ACTIONS; i++)
+		good = good && elector_action_name((ElectorAction) i)[0] != '\0';
+	ok(good, "every action has a name");
+	good = true;
+	for (int i = 0; i < ELECTOR_REASON_COUNT; i++)
+	{
+		const char *sentence = elector_reason_sentence((ElectorReason) i);
+		size_t		length = strlen(sentence);
+
+		/* PostgreSQL's guide: lower case, no full stop. */
+		good = good && length > 0 && sentence[length - 1] != '.' &&
+			!(sentence[0] >= 'A' && sentence[0] <= 'Z') &&
+			elector_reason_name((ElectorReason) i)[0] != '\0' &&
+			strlen(elector_reason_name((ElectorReason) i)) < ELECTOR_NAME_SIZE &&
+			length < ELECTOR_TEXT_SIZE;
+	}
+	ok(good, "every reason has a name, and a sentence that fits where it is shown");
+}
+
+int
+main(int argc, char **argv)
+{
+	char		directory[1024] = __FILE__;
+
+	/* Beside the source, as the compiler was told it: from the project's root. */
+	strcpy(strrchr(directory, '/') + 1, "decide");
+	check_files(argc > 1 ? argv[1] : directory);
+	check_coverage();
+	check_fences();
+	check_orders();
+	check_counting();
+	check_positions();
+	check_timelines();
+	check_choice();
+	check_heir();
+	check_names();
+	return done_testing();
+}
