@@ -447,6 +447,7 @@ heard_report(int said, const char *answer)
 		return;
 	worker->said[said].report = report;
 	worker->said[said].reported_at = elector_now();
+
 	if (report.stopping)
 	{
 		/* Our connection would keep a smart shutdown waiting. */
@@ -498,7 +499,7 @@ elector_peer_answered(const char *node, ElectorQuestion question, const char *an
 		case ELECTOR_ASK_REPORT:
 			if (strcmp(node, elector_node) == 0)
 				note_own_access(error);
-			else if (answer != NULL)
+			if (answer != NULL)
 				heard_report(said, answer);
 			break;
 		case ELECTOR_ASK_FENCE:

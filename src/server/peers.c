@@ -24,8 +24,11 @@
 #include "storage/latch.h"
 #include "utils/guc.h"
 
-/* How long before a refused or broken connection is tried again. */
-#define RETRY_INTERVAL 200000
+/* How long before a refused or broken connection is tried again ... */
+#define RETRY_INTERVAL 1000000
+
+/* ... when something urgent waits for it. */
+#define URGENT_INTERVAL 100000
 
 #define ARGUMENT_SIZE ELECTOR_CALL_SIZE
 
@@ -122,7 +125,9 @@ lose(Peer *peer, ElectorTime now, const char *message, bool answered)
 
 	keep_error(peer, message);
 	finish(peer);
-	peer->retry_at = now + RETRY_INTERVAL;
+	peer->retry_at = now + (peer->wanted[ELECTOR_ASK_FENCE] ||
+							peer->wanted[ELECTOR_ASK_ESTABLISH] ?
+							URGENT_INTERVAL : RETRY_INTERVAL);
 	if (peer->silent_since == 0)
 		peer->silent_since = peer->since;
 	if (busy)
@@ -405,7 +410,6 @@ elector_peers_disconnect(const char *node)
 	{
 		peer->since = elector_now();
 		lose(peer, peer->since, "the server is stopping", true);
-		peer->retry_at = peer->since + (ElectorTime) elector_fence_timeout * 1000;
 	}
 }
 

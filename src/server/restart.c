@@ -240,6 +240,15 @@ last_act(int code, Datum argument)
 		exec_program(false);
 }
 
+/* Files that speak of another server's work. */
+static void
+forget_work(void)
+{
+	elector_store_remove(ELECTOR_TODO_FILE);
+	elector_store_remove(ELECTOR_LEADERSHIP_FILE);
+	elector_store_remove(ELECTOR_PROBLEM_FILE);
+}
+
 /*
  * Whose data directory is this?  A state file under another node's name means
  * that it was copied; that is how a node is added, if the copy is a backup that
@@ -249,11 +258,29 @@ static void
 check_state(void)
 {
 	ElectorState state;
+	ElectorState here;
 	bool		crc_ok;
 	ControlFileData *control;
 
+	memset(&here, 0, sizeof(here));
+	elector_store_identity(&here);
 	if (elector_store_read_state(&state) && strcmp(state.node, elector_node) == 0)
+	{
+		if (state.inode == here.inode && (state.device == here.device ||
+										  strcmp(state.boot_id, here.boot_id) != 0))
+			return;
+
+		/*
+		 * A copy under the same name, or a restored backup: what it led is not
+		 * its own (S9), and what it may have acknowledged since it does not
+		 * know (S10).
+		 */
+		state.caught_up = false;
+		state.instance[0] = '\0';
+		elector_store_write_state(&state);
+		forget_work();
 		return;
+	}
 	if (state.present && access("backup_label", F_OK) != 0)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -268,9 +295,7 @@ check_state(void)
 	if (crc_ok)
 		state.system = control->system_identifier;
 	elector_store_write_state(&state);
-	elector_store_remove(ELECTOR_TODO_FILE);
-	elector_store_remove(ELECTOR_LEADERSHIP_FILE);
-	elector_store_remove(ELECTOR_PROBLEM_FILE);
+	forget_work();
 }
 
 /* Was a rejoin cut off?  Then the directory is not to be opened as it is. */
@@ -302,8 +327,6 @@ pick_up_work(void)
 {
 	ElectorTodo todo;
 
-	if (has_hold())
-		rejoin_now();
 	if (!elector_store_read_todo(&todo))
 		return;
 	switch (todo.kind)
@@ -382,9 +405,11 @@ elector_restart_install(void)
 	if (IsUnderPostmaster || !IsPostmasterEnvironment || only_shows_a_setting())
 		return;
 	original_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
-	pick_up_work();
+	if (has_hold())
+		rejoin_now();
 	elector_store_init();
 	check_state();
+	pick_up_work();
 
 	previous_shmem_request = shmem_request_hook;
 	shmem_request_hook = shmem_request;

@@ -1,0 +1,969 @@
+/*
+ * test_views.c
+ *	  Small views, all of them, against rules in plain words.
+ *
+ * A view is made of digits, one for each thing that matters: whose the leader
+ * key is, what the term record says, what each member answered.  Two groups of
+ * digits are gone through exhaustively, everything together by lot with a fixed
+ * seed.  The rules say what must never be done, and what must be, with other
+ * words than the code; each is one check, counted over all views.
+ *
+ * A rule about loops is checked by carrying plans out on the view itself: after
+ * a few of them with the clock standing still there must be nothing left to do,
+ * or something that takes time (the server restarts, etcd is asked to change).
+ */
+#include <stdlib.h>
+
+#include "core/decide.h"
+#include "tap.h"
+
+#define NOW ((ElectorTime) 1000 * 1000000)
+#define SECOND ((ElectorTime) 1000000)
+#define LENGTH(array) ((int) (sizeof(array) / sizeof((array)[0])))
+
+/* More than a promotion may take, and more than any bound of an election. */
+#define LONG_AGO (NOW - 20 * SECOND)
+
+#define RANDOM_VIEWS 600000
+#define SETTLE_EVERY 5
+#define SETTLE_STEPS 12
+
+/* --- the digits of a view --- */
+
+typedef enum Digit
+{
+	LEADER,						/* absent, ours, our predecessor's, n2's */
+	LEADER_TERM,				/* that of the record, one more */
+	TERM,						/* see terms[] */
+	ELECTION,					/* absent, ours, ours without our knowing it,
+								 * n3's */
+	RECOVERING,
+	FROZEN,
+	GATE,
+	ORDERED,					/* no, for the election under way, for another */
+	DEADLINE,					/* passed, ahead */
+	LEADING,					/* lately, for long */
+	STATE,						/* term obeyed: 5, 6, 7 */
+	CAUGHT_UP,
+	POSITION,					/* see positions[] */
+	UPSTREAM,					/* none, term 5 */
+	FENCE,						/* not begun, term 6, term 7 */
+	AGE,						/* of lock and fence: lately, long ago */
+	ANSWER1,					/* see answers[] */
+	ANSWER2,
+	ANSWER3,
+	PASSED,						/* n3 is passed over */
+	SILENT,						/* n2 has been silent for long */
+	ESTABLISHING,				/* nobody, n1, n3 */
+	LEASE,						/* asked just now, to be asked, gone */
+	WARM,
+	GONE,						/* leader key found gone: lately, long ago */
+	BACKOFF,
+	RAISES,						/* none, as many as there may be */
+	REQUEST,					/* none, for this leadership, for another */
+	HANDOVER,					/* not begun, begun, prepared, late */
+	REPORTS,					/* n3 follows, nobody does */
+	REJOIN,						/* off, now, later */
+	KNOWN,
+	STOPPING,
+	REGISTERED,
+	REFUSAL,					/* none, another system, name taken */
+	PREDECESSOR,				/* proven dead or not */
+	DIGITS
+} Digit;
+
+static const int counts[DIGITS] = {
+	[LEADER] = 4,[LEADER_TERM] = 2,[TERM] = 8,[ELECTION] = 4,[RECOVERING] = 2,
+	[FROZEN] = 2,[GATE] = 2,[ORDERED] = 3,[DEADLINE] = 2,[LEADING] = 2,[STATE] = 3,
+	[CAUGHT_UP] = 2,[POSITION] = 5,[UPSTREAM] = 2,[FENCE] = 3,[AGE] = 2,
+	[ANSWER1] = 9,[ANSWER2] = 9,[ANSWER3] = 9,[PASSED] = 2,[SILENT] = 2,
+	[ESTABLISHING] = 3,[LEASE] = 3,[WARM] = 2,[GONE] = 2,[BACKOFF] = 2,
+	[RAISES] = 2,[REQUEST] = 3,[HANDOVER] = 4,[REPORTS] = 2,[REJOIN] = 3,
+	[KNOWN] = 2,[STOPPING] = 2,[REGISTERED] = 2,[REFUSAL] = 3,[PREDECESSOR] = 2
+};
+
+/* What a digit is in a group that does not vary it. */
+static const int defaults[DIGITS] = {
+	[RECOVERING] = 1,[FROZEN] = 1,[DEADLINE] = 1,[CAUGHT_UP] = 1,[WARM] = 1,
+	[REJOIN] = 1,[KNOWN] = 1,[REGISTERED] = 1
+};
+
+/* The term record: who, in which state. */
+static const struct
+{
+	bool		present;
+	const char *node;
+	const char *instance;
+	bool		opened;
+	bool		released;
+	bool		last_word;		/* with the LSN, and n1 as the heir */
+}			terms[] = {
+	{false, "", "", false, false, false},
+	{true, "n2", "i2", true, false, false},
+	{true, "n1", "i1", true, false, false},
+	{true, "n2", "i2", false, false, false},
+	{true, "n1", "i1", false, false, false},
+	{true, "n2", "i2", true, true, true},
+	{true, "n1", "i1", false, true, false},
+	{true, "n1", "i0", true, false, false}
+};
+
+/*
+ * The record's timeline is 3; it left 2 at 0/2000.  The old leader's last record,
+ * if it told, began at 0/5000.
+ */
+static const ElectorPosition positions[] = {
+	{3, 0x5000}, {3, 0x5078}, {2, 0x2000}, {2, 0x2001}, {4, 0x100}
+};
+
+/* What a member may have answered. */
+static const struct
+{
+	ElectorAnswerKind kind;
+	bool		other_instance;
+	bool		primary;
+	uint64_t	kept_term;
+	ElectorLsn	lsn;
+	bool		unfit;			/* no candidate, or without etcd, or not counting */
+	bool		lag_known;
+	int64_t		lag;
+}			answers[] = {
+	{ELECTOR_ANSWER_NONE, false, false, 0, 0, false, false, 0},
+	{ELECTOR_ANSWER_FENCED, false, false, 6, 0x5000, false, true, 0},
+	{ELECTOR_ANSWER_REFUSED, false, false, 9, 0x5000, false, true, 0},
+	{ELECTOR_ANSWER_FAILED, false, false, 0, 0, false, false, 0},
+	{ELECTOR_ANSWER_FENCED, true, false, 6, 0x5078, false, false, 0},
+	{ELECTOR_ANSWER_FENCED, false, true, 6, 0x5078, false, true, 0},
+	{ELECTOR_ANSWER_FENCED, false, false, 6, 0x6000, true, true, 0},
+	{ELECTOR_ANSWER_FENCED, false, false, 6, 0x4000, false, true, 0x1001},
+	{ELECTOR_ANSWER_REFUSED, false, false, 5, 0x5000, false, true, 0}
+};
+
+static void
+build_records(ElectorView *view, const int *digit)
+{
+	ElectorTerm *term = &view->term;
+	int			kind = digit[TERM];
+
+	term->present = terms[kind].present;
+	term->term = terms[kind].present ? 5 : 0;
+	strcpy(term->node, terms[kind].node);
+	strcpy(term->instance, terms[kind].instance);
+	term->timeline = terms[kind].present ? 3 : 0;
+	term->begun = term->opened = terms[kind].opened;
+	term->opened_term = terms[kind].present ? (terms[kind].opened ? 5 : 4) : 0;
+	term->released = terms[kind].released;
+	term->released_at.timeline = terms[kind].last_word ? 3 : 0;
+	term->released_at.lsn = terms[kind].last_word ? 0x5000 : 0;
+	strcpy(term->heir, terms[kind].last_word ? "n1" : "");
+	term->nancestors = 2;
+	term->ancestors[0].timeline = 1;
+	term->ancestors[0].lsn = 0x1000;
+	term->ancestors[1].timeline = 2;
+	term->ancestors[1].lsn = 0x2000;
+
+	view->leader.present = digit[LEADER] != 0;
+	strcpy(view->leader.node, digit[LEADER] == 3 ? "n2" : "n1");
+	strcpy(view->leader.instance,
+		   digit[LEADER] == 3 ? "i2" : digit[LEADER] == 2 ? "i0" : "i1");
+	view->leader.term = term->term + digit[LEADER_TERM];
+	view->leader.create_revision = 550;
+
+	view->election.present = digit[ELECTION] != 0;
+	strcpy(view->election.node, digit[ELECTION] == 3 ? "n3" : "n1");
+	view->election.create_revision = 600;
+
+	view->request.present = digit[REQUEST] != 0;
+	view->request.term = view->leader.term - (digit[REQUEST] == 2 ? 1 : 0);
+}
+
+static void
+build_peers(ElectorView *view, const int *digit)
+{
+	static const char *const instances[] = {"i1", "i2", "i3"};
+
+	for (int i = 0; i < view->npeers; i++)
+	{
+		ElectorPeerView *peer = &view->peers[i];
+		ElectorAnswer *answer = &peer->answer;
+		int			kind = digit[ANSWER1 + i];
+
+		answer->kind = answers[kind].kind;
+		strcpy(answer->instance, answers[kind].other_instance ? "ix" : instances[i]);
+		answer->kept_term = answers[kind].kept_term;
+		answer->kept_timeline = 3;
+		answer->position.timeline = 3;
+		answer->position.lsn = answers[kind].lsn;
+		answer->primary = answers[kind].primary;
+
+		/* Each member is unfit in a way of its own. */
+		answer->candidate = !(answers[kind].unfit && i == 0);
+		answer->etcd = !(answers[kind].unfit && i == 1);
+		answer->counts = !(answers[kind].unfit && i == 2);
+		answer->lag_known = answers[kind].lag_known;
+		answer->lag = answers[kind].lag;
+	}
+	view->peers[2].passed_over = digit[PASSED] == 1;
+	view->peers[1].silent_since = digit[SILENT] == 1 ? LONG_AGO : 0;
+	view->peers[2].following = digit[REPORTS] == 0;
+	view->establishing = digit[ESTABLISHING] == 2 ? 2 : digit[ESTABLISHING] - 1;
+}
+
+static void
+build(ElectorView *view, const int *digit)
+{
+	ElectorTime age = digit[AGE] == 0 ? NOW - 100000 : LONG_AGO;
+	bool		locked = digit[ELECTION] == 1;
+
+	build_records(view, digit);
+	build_peers(view, digit);
+
+	view->known = digit[KNOWN] == 1;
+	view->registered = digit[REGISTERED] == 1;
+	view->refusal = digit[REFUSAL] == 1 ? ELECTOR_REFUSAL_SYSTEM :
+		digit[REFUSAL] == 2 ? ELECTOR_REFUSAL_NODE : ELECTOR_REFUSAL_NONE;
+	strcpy(view->predecessor, digit[PREDECESSOR] == 1 ? "i0" : "");
+	view->stopping = digit[STOPPING] == 1;
+	view->may_rejoin = digit[REJOIN] != 0;
+	view->rejoin_after = digit[REJOIN] == 2 ? NOW + SECOND : 0;
+
+	view->state.term = 5 + digit[STATE];
+	view->state.token = 600;
+	view->state.caught_up = digit[CAUGHT_UP] == 1;
+	view->recovering = digit[RECOVERING] == 1;
+	view->frozen = digit[FROZEN] == 1;
+	view->position = positions[digit[POSITION]];
+	view->upstream_term = digit[UPSTREAM] == 1 ? 5 : 0;
+	view->gate_open = digit[GATE] == 1;
+	view->deadline = digit[DEADLINE] == 1 ? NOW + SECOND : NOW;
+	view->leading_since = digit[LEADING] == 0 ? NOW - SECOND : LONG_AGO;
+	view->ordered = digit[ORDERED] != 0;
+	view->order_term = view->leader.present ? view->leader.term : 6;
+	view->order_token = 600;
+	if (digit[ORDERED] == 2)
+		view->order_term++;
+
+	view->gone_since = view->leader.present ? 0 :
+		digit[GONE] == 0 ? NOW - SECOND : NOW - 60 * SECOND;
+	view->warm = digit[WARM] == 1;
+	view->lease_gone = digit[LEASE] == 2;
+	view->lease_checked_at = digit[LEASE] == 0 ? NOW - 1000 : LONG_AGO;
+	view->lock_since = locked ? age - 1000 : 0;
+	view->fence_term = locked && digit[FENCE] != 0 ? 5 + digit[FENCE] : 0;
+	view->fence_since = view->fence_term != 0 ? age : 0;
+	view->raises = digit[RAISES] == 0 ? 0 : 5;
+	view->establish_since = age + 50000;
+	view->backoff_until = digit[BACKOFF] == 0 ? 0 : NOW + SECOND;
+	view->handover.since = digit[HANDOVER] == 0 ? 0 :
+		digit[HANDOVER] == 3 ? NOW - 30 * SECOND : NOW - 100000;
+	view->handover.checkpointed = digit[HANDOVER] >= 2;
+}
+
+/* What no digit changes. */
+static void
+prepare(ElectorView *view)
+{
+	memset(view, 0, sizeof(*view));
+	view->now = NOW;
+	view->wall_ms = 1700000000000;
+	strcpy(view->node, "n1");
+	strcpy(view->instance, "i1");
+	view->lease_ttl = 10 * SECOND;
+	view->fence_timeout = SECOND;
+	view->cold_start_wait = 30 * SECOND;
+	view->failover_cooldown = 30 * SECOND;
+	view->maximum_lag = 0x1000;
+	view->candidate = true;
+	view->started_at = NOW - 100 * SECOND;
+	view->state.present = true;
+	view->npeers = 3;
+	view->self = 0;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		snprintf(view->peers[i].node, ELECTOR_NAME_SIZE, "n%d", i + 1);
+		view->peers[i].alive = true;
+		view->peers[i].reported_at = NOW - 1000;
+		view->peers[i].candidate = true;
+		view->peers[i].position.timeline = 3;
+		view->peers[i].position.lsn = 0x5000;
+	}
+}
+
+/* --- the rules --- */
+
+typedef struct Seen
+{
+	const ElectorView *view;
+	ElectorPlan plan;
+	bool		taking_part;	/* nothing keeps this node out */
+	bool		holds;			/* the leader key is ours */
+	bool		other_leads;
+	bool		last;			/* this postmaster is the newest leader on record */
+	bool		running;		/* our election is under way */
+} Seen;
+
+static bool
+is_action(const Seen *seen, ElectorAction action)
+{
+	return seen->plan.action == action;
+}
+
+static bool
+rule_plan_is_whole(const Seen *seen)
+{
+	const ElectorPlan *plan = &seen->plan;
+	bool		wants_target = plan->action == ELECTOR_ESTABLISH ||
+		plan->action == ELECTOR_CHECKPOINT || plan->action == ELECTOR_HANDOVER;
+
+	return plan->action <= ELECTOR_CANCEL && plan->reason < ELECTOR_REASON_COUNT &&
+		elector_reason_name(plan->reason)[0] != '\0' &&
+		plan->target >= -1 && plan->target < seen->view->npeers &&
+		(!wants_target || plan->target >= 0);
+}
+
+static bool
+rule_same_again(const Seen *seen)
+{
+	ElectorPlan again = elector_decide(seen->view);
+
+	return again.action == seen->plan.action && again.reason == seen->plan.reason &&
+		again.term == seen->plan.term && again.target == seen->plan.target &&
+		again.again == seen->plan.again;
+}
+
+static bool
+rule_blind_does_nothing(const Seen *seen)
+{
+	return (seen->view->known && !seen->view->stopping) || is_action(seen, ELECTOR_WAIT);
+}
+
+static bool
+rule_gate_closes(const Seen *seen)
+{
+	bool		must = seen->view->known && !seen->view->stopping &&
+		seen->view->gate_open && !seen->holds;
+
+	return must == is_action(seen, ELECTOR_CLOSE);
+}
+
+static bool
+rule_refused_stays_out(const Seen *seen)
+{
+	return seen->view->refusal == ELECTOR_REFUSAL_NONE || seen->holds ||
+		is_action(seen, ELECTOR_WAIT) || is_action(seen, ELECTOR_CLOSE);
+}
+
+static bool
+rule_unregistered_registers(const Seen *seen)
+{
+	return seen->view->registered || seen->view->refusal != ELECTOR_REFUSAL_NONE ||
+		is_action(seen, ELECTOR_WAIT) || is_action(seen, ELECTOR_CLOSE) ||
+		is_action(seen, ELECTOR_RELEASE) || is_action(seen, ELECTOR_REGISTER);
+}
+
+/* No election while there is a leader; its holder may lock to hand over. */
+static bool
+rule_one_leader_at_a_time(const Seen *seen)
+{
+	if (!seen->view->leader.present)
+		return true;
+	if (is_action(seen, ELECTOR_LOCK))
+		return seen->holds && seen->view->gate_open && seen->view->request.present;
+	return !is_action(seen, ELECTOR_FENCE) && !is_action(seen, ELECTOR_ESTABLISH) &&
+		!is_action(seen, ELECTOR_TAKE) && !is_action(seen, ELECTOR_CHECK_LEASE);
+}
+
+static bool
+rule_only_the_holder(const Seen *seen)
+{
+	switch (seen->plan.action)
+	{
+		case ELECTOR_RESIGN:
+		case ELECTOR_PROMOTE:
+		case ELECTOR_OPEN:
+		case ELECTOR_CHECKPOINT:
+		case ELECTOR_HANDOVER:
+		case ELECTOR_CANCEL:
+			return seen->holds;
+		case ELECTOR_FREEZE:
+		case ELECTOR_FOLLOW:
+		case ELECTOR_REJOIN:
+			return seen->other_leads;
+		case ELECTOR_RELEASE:
+			return seen->view->leader.present && !seen->holds &&
+				strcmp(seen->view->leader.node, "n1") == 0 &&
+				strcmp(seen->view->leader.instance, seen->view->predecessor) == 0;
+		case ELECTOR_DEMOTE:
+		case ELECTOR_DROP_ORDER:
+		case ELECTOR_TAKE:
+			return !seen->holds;
+		case ELECTOR_WAIT:
+		case ELECTOR_REGISTER:
+		case ELECTOR_CLOSE:
+		case ELECTOR_LOCK:
+		case ELECTOR_UNLOCK:
+		case ELECTOR_CHECK_LEASE:
+		case ELECTOR_FENCE:
+		case ELECTOR_ESTABLISH:
+			return true;
+	}
+	return false;
+}
+
+/* S4, S12, S18 */
+static bool
+rule_promote_and_open(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!is_action(seen, ELECTOR_PROMOTE) && !is_action(seen, ELECTOR_OPEN))
+		return true;
+	if (!view->term.present || view->term.term != view->leader.term ||
+		view->now >= view->deadline || view->state.term > view->leader.term)
+		return false;
+	if (is_action(seen, ELECTOR_OPEN) &&
+		(view->recovering || view->gate_open ||
+		 view->position.timeline != view->term.timeline))
+		return false;
+	return view->gate_open ||
+		(view->ordered && view->order_term == view->leader.term &&
+		 view->now < view->leading_since + 15 * SECOND);
+}
+
+static bool
+rule_fenced_above_resigns(const Seen *seen)
+{
+	return !seen->taking_part || !seen->holds ||
+		seen->view->state.term <= seen->view->leader.term ||
+		is_action(seen, ELECTOR_RESIGN);
+}
+
+static bool
+rule_not_opened_resigns(const Seen *seen)
+{
+	return !seen->taking_part || !seen->holds || seen->view->gate_open ||
+		seen->view->now < seen->view->leading_since + 15 * SECOND ||
+		is_action(seen, ELECTOR_RESIGN);
+}
+
+/* I5: a primary beside a leader does not stay one. */
+static bool
+rule_second_primary_ends(const Seen *seen)
+{
+	return !seen->taking_part || !seen->other_leads || seen->view->recovering ||
+		is_action(seen, ELECTOR_DEMOTE) || is_action(seen, ELECTOR_CLOSE) ||
+		is_action(seen, ELECTOR_DROP_ORDER) || is_action(seen, ELECTOR_UNLOCK);
+}
+
+/* S18: without a leader only one on its own timeline may go on. */
+static bool
+rule_stray_primary_ends(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!seen->taking_part || view->leader.present || view->recovering ||
+		(seen->last && view->position.timeline == view->term.timeline))
+		return true;
+	return is_action(seen, ELECTOR_DEMOTE) || is_action(seen, ELECTOR_CLOSE) ||
+		is_action(seen, ELECTOR_UNLOCK);
+}
+
+static bool
+rule_restart_has_a_cause(const Seen *seen)
+{
+	const ElectorTerm *term = &seen->view->term;
+
+	return !is_action(seen, ELECTOR_DEMOTE) || !seen->view->recovering ||
+		(!seen->view->leader.present && seen->last && term->released && !term->opened);
+}
+
+/* S1, in other words: the record's timelines are 1 to 0/1000, 2 to 0/2000, 3. */
+static bool
+on_history(const ElectorView *view)
+{
+	const ElectorPosition *position = &view->position;
+
+	return position->timeline == 3 ||
+		(position->timeline == 2 && position->lsn <= 0x2000) ||
+		(position->timeline == 1 && position->lsn <= 0x1000);
+}
+
+static bool
+rule_follow_and_rejoin(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+	bool		follow = is_action(seen, ELECTOR_FOLLOW);
+
+	if (!follow && !is_action(seen, ELECTOR_REJOIN))
+		return true;
+	if (!view->recovering || !view->frozen || view->upstream_term != 0 ||
+		view->ordered || !view->term.begun || view->term.term != view->leader.term ||
+		(view->state.term > view->leader.term &&
+		 view->leader.create_revision < view->state.token))
+		return false;
+	return follow ? on_history(view) :
+		!on_history(view) && view->term.opened && view->may_rejoin &&
+		view->now >= view->rejoin_after;
+}
+
+static bool
+rule_lock(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!is_action(seen, ELECTOR_LOCK))
+		return true;
+	return !view->election.present && view->lock_since == 0 &&
+		(view->leader.present ||
+		 (!view->ordered && view->now >= view->backoff_until &&
+		  (view->recovering || seen->last) &&
+		  (view->term.present || !view->state.caught_up)));
+}
+
+static bool
+rule_take(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	return !is_action(seen, ELECTOR_TAKE) ||
+		(view->ordered && view->election.present &&
+		 view->election.create_revision == view->order_token &&
+		 view->state.term == view->order_term && view->term.term < view->order_term);
+}
+
+static bool
+rule_fence(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	return !is_action(seen, ELECTOR_FENCE) ||
+		(seen->running && seen->plan.term > view->term.term &&
+		 seen->plan.term > view->fence_term &&
+		 (view->fence_term != 0 || seen->plan.term > view->state.term) &&
+		 (view->fence_term == 0 || view->raises < 5));
+}
+
+/* Does member i hold all that the old leader wrote before it left? */
+static bool
+has_all(const ElectorView *view, int i)
+{
+	return view->term.released && view->term.released_at.lsn != 0 &&
+		view->peers[i].answer.position.timeline == view->term.released_at.timeline &&
+		view->peers[i].answer.position.lsn > view->term.released_at.lsn;
+}
+
+static bool
+is_heir(const Seen *seen)
+{
+	return strcmp(seen->view->term.heir, "n1") == 0 && seen->plan.target == 0 &&
+		has_all(seen->view, 0);
+}
+
+/* I4 */
+static bool
+rule_revoke_before_establish(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!is_action(seen, ELECTOR_ESTABLISH))
+		return true;
+	if (!view->term.present)
+		return !view->state.caught_up;
+	if (view->term.released || view->lease_gone)
+		return true;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		const ElectorAnswer *answer = &view->peers[i].answer;
+
+		if (strcmp(view->peers[i].node, view->term.node) == 0 &&
+			strcmp(answer->instance, view->term.instance) == 0 &&
+			answer->kind == ELECTOR_ANSWER_FENCED)
+			return true;
+	}
+	return false;
+}
+
+static bool
+may_lead(const Seen *seen, int i)
+{
+	const ElectorView *view = seen->view;
+	const ElectorAnswer *answer = &view->peers[i].answer;
+	bool		led = strcmp(view->peers[i].node, view->term.node) == 0;
+
+	if (answer->kind != ELECTOR_ANSWER_FENCED || view->peers[i].passed_over ||
+		i == view->establishing || !answer->candidate)
+		return false;
+	if (answer->primary && !(led && answer->position.timeline == view->term.timeline &&
+							 strcmp(answer->instance, view->term.instance) == 0))
+		return false;
+	if (is_heir(seen))
+		return true;
+	if (!answer->etcd || !answer->counts)
+		return false;
+	return view->term.opened_term == 0 || led || has_all(view, i) || !answer->lag_known ||
+		answer->lag <= view->maximum_lag;
+}
+
+static bool
+rule_establish(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!is_action(seen, ELECTOR_ESTABLISH))
+		return true;
+	return seen->running && view->fence_term > view->term.term &&
+		seen->plan.term == view->fence_term && may_lead(seen, seen->plan.target);
+}
+
+/* Nobody who may lead, and whose lag is known, holds more. */
+static bool
+rule_best_is_established(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!is_action(seen, ELECTOR_ESTABLISH) || is_heir(seen))
+		return true;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		const ElectorAnswer *answer = &view->peers[i].answer;
+
+		if (may_lead(seen, i) && answer->lag_known &&
+			answer->position.lsn > view->peers[seen->plan.target].answer.position.lsn)
+			return false;
+	}
+	return true;
+}
+
+static bool
+rule_all_had_their_time(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	if (!is_action(seen, ELECTOR_ESTABLISH) || is_heir(seen))
+		return true;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		const ElectorPeerView *peer = &view->peers[i];
+
+		if (peer->answer.kind == ELECTOR_ANSWER_NONE &&
+			view->now < view->fence_since + (i == view->self ? 3 : 1) * view->fence_timeout &&
+			!(i != view->self && peer->silent_since != 0 &&
+			  view->now >= peer->silent_since + view->fence_timeout))
+			return false;
+	}
+	return true;
+}
+
+/* S3: the one that was told has its time, unless it said that it will not. */
+static bool
+rule_one_establishment_at_a_time(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+
+	return !is_action(seen, ELECTOR_ESTABLISH) || is_heir(seen) ||
+		view->establishing < 0 ||
+		view->now >= view->establish_since + 3 * view->fence_timeout;
+}
+
+static bool
+rule_wait_is_ahead(const Seen *seen)
+{
+	return !is_action(seen, ELECTOR_WAIT) || seen->plan.again == 0 ||
+		seen->plan.again > seen->view->now;
+}
+
+/* I7, L1: who holds the lock waits for nothing without a bound ... */
+static bool
+rule_lock_wait_is_bounded(const Seen *seen)
+{
+	return !seen->running || !is_action(seen, ELECTOR_WAIT) ||
+		(seen->plan.again > seen->view->now &&
+		 seen->plan.again <= seen->view->now + 3 * seen->view->fence_timeout);
+}
+
+/* ... and not at all once every bound has passed. */
+static bool
+rule_lock_wait_ends(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+	ElectorTime bound = 3 * view->fence_timeout;
+
+	return !seen->running || !is_action(seen, ELECTOR_WAIT) ||
+		view->now < view->lock_since + bound || view->now < view->fence_since + bound ||
+		(view->establishing >= 0 && view->now < view->establish_since + bound);
+}
+
+static bool
+rule_promotion_wait_is_bounded(const Seen *seen)
+{
+	return !seen->taking_part || !seen->holds || seen->view->gate_open ||
+		!is_action(seen, ELECTOR_WAIT) || seen->plan.again != 0;
+}
+
+/*
+ * Do what the plan says, as far as it shows in the view; false if it takes the
+ * server or etcd some time, so that there is no loop to look for.
+ */
+static bool
+carry_out(ElectorView *view, const ElectorPlan *plan)
+{
+	switch (plan->action)
+	{
+		case ELECTOR_WAIT:
+		case ELECTOR_DEMOTE:
+		case ELECTOR_REJOIN:
+		case ELECTOR_HANDOVER:
+		case ELECTOR_PROMOTE:
+			return false;
+		case ELECTOR_REGISTER:
+			view->registered = true;
+			return true;
+		case ELECTOR_CLOSE:
+			view->gate_open = false;
+			view->ordered = false;
+			return true;
+		case ELECTOR_RESIGN:
+		case ELECTOR_RELEASE:
+			view->gate_open = view->gate_open && plan->action == ELECTOR_RELEASE;
+			view->ordered = false;
+			view->leader.present = false;
+			view->gone_since = view->now;
+			if (view->term.term == view->leader.term)
+				view->term.released = view->term.present;
+			return true;
+		case ELECTOR_FREEZE:
+			view->upstream_term = 0;
+			view->frozen = true;
+			return true;
+		case ELECTOR_FOLLOW:
+			view->upstream_term = view->leader.term;
+			view->frozen = false;
+			return true;
+		case ELECTOR_LOCK:
+			view->election.present = true;
+			view->election.create_revision = 600;
+			view->lock_since = view->now;
+			view->fence_term = 0;
+			return true;
+		case ELECTOR_UNLOCK:
+			view->election.present = false;
+			view->lock_since = 0;
+			view->fence_term = 0;
+			view->backoff_until = view->now + SECOND;
+			return true;
+		case ELECTOR_CHECK_LEASE:
+			view->lease_checked_at = view->now;
+			return true;
+		case ELECTOR_FENCE:
+			view->raises += view->fence_term != 0;
+			view->fence_term = plan->term;
+			view->fence_since = view->now;
+			view->establishing = -1;
+			view->state.term = plan->term;
+			for (int i = 0; i < view->npeers; i++)
+				view->peers[i].answer.kind = ELECTOR_ANSWER_NONE;
+			return true;
+		case ELECTOR_ESTABLISH:
+			if (view->establishing >= 0)
+				view->peers[view->establishing].passed_over = true;
+			view->establishing = plan->target;
+			view->establish_since = view->now;
+			return true;
+		case ELECTOR_DROP_ORDER:
+			view->ordered = false;
+			return true;
+		case ELECTOR_TAKE:
+			view->leader.present = true;
+			strcpy(view->leader.node, view->node);
+			strcpy(view->leader.instance, view->instance);
+			view->leader.term = view->term.term = view->order_term;
+			view->leader.create_revision = 650;
+			strcpy(view->term.node, view->node);
+			strcpy(view->term.instance, view->instance);
+			view->term.present = true;
+			view->term.released = view->term.begun = view->term.opened = false;
+			view->term.timeline = view->recovering ? 9 : view->position.timeline;
+			view->leading_since = view->now;
+			view->deadline = view->now + SECOND;
+			return true;
+		case ELECTOR_OPEN:
+			view->gate_open = true;
+			view->term.begun = view->term.opened = true;
+			view->election.present = false;
+			view->lock_since = 0;
+			return true;
+		case ELECTOR_CHECKPOINT:
+			view->handover.checkpointed = true;
+			return true;
+		case ELECTOR_CANCEL:
+			view->request.present = false;
+			return true;
+	}
+	return false;
+}
+
+static bool
+rule_settles(const Seen *seen)
+{
+	static ElectorView view;
+	static int	turn = 0;
+
+	if (turn++ % SETTLE_EVERY != 0)
+		return true;
+	view = *seen->view;
+	for (int i = 0; i < SETTLE_STEPS; i++)
+	{
+		ElectorPlan plan = elector_decide(&view);
+
+		if (!carry_out(&view, &plan))
+			return true;
+	}
+	return false;
+}
+
+static const struct
+{
+	bool		(*holds) (const Seen *seen);
+	const char *words;
+}			rules[] = {
+	{rule_plan_is_whole, "every plan has an action, a reason with a name, and a target if it needs one"},
+	{rule_same_again, "the same view gives the same plan"},
+	{rule_blind_does_nothing, "nothing is done without etcd, or while the server stops"},
+	{rule_gate_closes, "I1: the gate is closed when the leader key is not ours, and only then"},
+	{rule_refused_stays_out, "a refused node does nothing but close, unless it leads"},
+	{rule_unregistered_registers, "a node registers before it takes part"},
+	{rule_one_leader_at_a_time, "no election while there is a leader"},
+	{rule_only_the_holder, "every action is done in its own role"},
+	{rule_promote_and_open, "S4, S12, S18: promoted and opened only as ordered, in time, as allotted"},
+	{rule_fenced_above_resigns, "L0: a leader fenced above its term resigns"},
+	{rule_not_opened_resigns, "L2: a leader that does not open in time resigns"},
+	{rule_second_primary_ends, "I5: a primary beside a leader restarts"},
+	{rule_stray_primary_ends, "S4, S18: a primary that is not the newest leader on record restarts"},
+	{rule_restart_has_a_cause, "a standby restarts only after a leadership it did not open (L2)"},
+	{rule_follow_and_rejoin, "S1, I3: followed only on the leader's recorded history, rewound only off it"},
+	{rule_lock, "the lock is taken only when it is free and its time has come"},
+	{rule_take, "S11: the key is taken only by an order of the election under way"},
+	{rule_fence, "I3, L0b: a fence is for a term above all that is known, and not for ever"},
+	{rule_revoke_before_establish, "I4: nobody is established before the old leadership is proven over"},
+	{rule_establish, "S4, S10, L4: only a member that answered and may lead is established"},
+	{rule_best_is_established, "nobody that may lead holds more than who is established"},
+	{rule_all_had_their_time, "all members had their time to answer"},
+	{rule_one_establishment_at_a_time, "S3: who was told to establish itself has its time"},
+	{rule_wait_is_ahead, "what is waited for is ahead, so that no loop spins"},
+	{rule_lock_wait_is_bounded, "I7: no wait under the lock is without a bound"},
+	{rule_lock_wait_ends, "L1: no wait under the lock outlasts all bounds"},
+	{rule_promotion_wait_is_bounded, "L2: no wait between the key and the gate is without a bound"},
+	{rule_settles, "plans that are carried out come to an end"}
+};
+
+static long long broken[LENGTH(rules)];
+static int	example[LENGTH(rules)][DIGITS];
+static ElectorPlan example_plan[LENGTH(rules)];
+static long long views = 0;
+
+static void
+check_view(ElectorView *view, const int *digit)
+{
+	Seen		seen;
+
+	build(view, digit);
+	seen.view = view;
+	seen.plan = elector_decide(view);
+	seen.holds = digit[LEADER] == 1;
+	seen.other_leads = digit[LEADER] == 3;
+	seen.taking_part = view->known && !view->stopping &&
+		(view->registered || view->refusal != ELECTOR_REFUSAL_NONE) &&
+		(seen.holds || view->refusal == ELECTOR_REFUSAL_NONE);
+	seen.last = view->term.present && strcmp(view->term.node, "n1") == 0 &&
+		strcmp(view->term.instance, "i1") == 0;
+	seen.running = seen.taking_part && !view->leader.present && view->lock_since != 0;
+	views++;
+	for (int i = 0; i < LENGTH(rules); i++)
+	{
+		if (rules[i].holds(&seen))
+			continue;
+		if (broken[i]++ == 0)
+		{
+			memcpy(example[i], digit, sizeof(example[i]));
+			example_plan[i] = seen.plan;
+		}
+	}
+}
+
+/* All combinations of some digits. */
+static void
+check_all(ElectorView *view, const Digit *varied, int count)
+{
+	int			digit[DIGITS];
+
+	memcpy(digit, defaults, sizeof(digit));
+	for (int i = 0; i < count; i++)
+		digit[varied[i]] = 0;
+	for (;;)
+	{
+		int			i = 0;
+
+		check_view(view, digit);
+		while (i < count && ++digit[varied[i]] == counts[varied[i]])
+			digit[varied[i++]] = 0;
+		if (i == count)
+			return;
+	}
+}
+
+static uint32_t
+next_random(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t) (*seed >> 33);
+}
+
+/* Anything; but what keeps a node out altogether is the exception. */
+static void
+check_random(ElectorView *view, int count)
+{
+	uint64_t	seed = 20;
+	int			digit[DIGITS];
+
+	for (int n = 0; n < count; n++)
+	{
+		for (int i = 0; i < DIGITS; i++)
+		{
+			digit[i] = (int) (next_random(&seed) % (uint32_t) counts[i]);
+			if (i >= KNOWN && next_random(&seed) % 8 != 0)
+				digit[i] = defaults[i];
+		}
+		check_view(view, digit);
+	}
+}
+
+int
+main(void)
+{
+	static const Digit roles[] = {
+		LEADER, LEADER_TERM, TERM, ELECTION, RECOVERING, FROZEN, GATE, ORDERED,
+		DEADLINE, STATE, POSITION, UPSTREAM
+	};
+	static const Digit elections[] = {
+		TERM, FENCE, AGE, ANSWER1, ANSWER2, ANSWER3, ESTABLISHING, LEASE, PASSED
+	};
+	static ElectorView view;
+
+	prepare(&view);
+	check_all(&view, roles, LENGTH(roles));
+	check_all(&view, elections, LENGTH(elections));
+	check_random(&view, RANDOM_VIEWS);
+	printf("# %lld views\n", views);
+	for (int i = 0; i < LENGTH(rules); i++)
+	{
+		if (ok(broken[i] == 0, "%s", rules[i].words))
+			continue;
+		printf("#   broken by %lld views; the first: %s (%s), digits", broken[i],
+			   elector_action_name(example_plan[i].action),
+			   elector_reason_name(example_plan[i].reason));
+		for (int d = 0; d < DIGITS; d++)
+			printf(" %d", example[i][d]);
+		printf("\n");
+	}
+	return done_testing();
+}
