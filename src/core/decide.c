@@ -152,7 +152,7 @@ decide_leading(const ElectorView *view)
 	 * leadership that is open does not end because somebody took the record
 	 * away.
 	 */
-	if (!recorded && !view->gate_open)
+	if (!recorded && (view->recovering || !view->gate_open))
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 

@@ -468,7 +468,7 @@ run_election(const ElectorView *view)
 	 */
 	if (self->answer.kind == ELECTOR_ANSWER_FENCED && !self->passed_over &&
 		is_ready_heir(view) && self->answer.candidate &&
-		has_last_word(view, self->answer.position))
+		!self->answer.primary && has_last_word(view, self->answer.position))
 	{
 		plan = elector_plan(view, ELECTOR_ESTABLISH, ELECTOR_BECAUSE_HANDED_OVER);
 		plan.term = view->fence_term;

@@ -19,6 +19,7 @@
 
 #include "access/xlog.h"
 #include "common/controldata_utils.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "postmaster/bgwriter.h"
 #include "storage/dsm.h"
@@ -428,8 +429,9 @@ act_unlock(const ElectorView *view)
 
 	/* Back off longer than the others, who saw the same (L1). */
 	if (!view->leader.present)
-		worker->backoff_until = view->now + view->fence_timeout +
-			random() % (2 * view->fence_timeout);
+		worker->backoff_until = view->now +
+			(ElectorTime) ((1 + 2 * pg_prng_double(&pg_global_prng_state)) *
+						   view->fence_timeout);
 	elector_txn_if_created(txn, worker->mirror.keys.election, worker->token);
 	elector_txn_delete(txn, worker->mirror.keys.election);
 	worker->lock_since = 0;

@@ -114,6 +114,14 @@ answer_fences(ElectorAnswerKind kind)
 	}
 }
 
+/* Calls that an earlier worker has left half done. */
+void
+elector_calls_reset(void)
+{
+	for (int i = 0; i < ELECTOR_CALLS_MAX; i++)
+		answer_call(&elector_shared->calls[i], true, "the elector of this node was restarted");
+}
+
 /* --- being fenced --- */
 
 void

@@ -95,6 +95,7 @@ check_conninfo(char **newval, void **extra, GucSource source)
 	char	   *error = NULL;
 	bool		has_host = false;
 	bool		has_dbname = false;
+	bool		has_password = false;
 
 	if ((*newval)[0] == '\0')
 		return true;
@@ -127,8 +128,18 @@ check_conninfo(char **newval, void **extra, GucSource source)
 			has_host = true;
 		if (strcmp(option->keyword, "dbname") == 0)
 			has_dbname = true;
+		if (strcmp(option->keyword, "password") == 0 ||
+			strcmp(option->keyword, "sslpassword") == 0)
+			has_password = true;
 	}
 	PQconninfoFree(options);
+	if (has_password)
+	{
+		GUC_check_errmsg("invalid value for parameter \"pg_elector.conninfo\"");
+		GUC_check_errdetail("It holds a password, which everybody who may read etcd or the server's log would see.");
+		GUC_check_errhint("Put the password into the password file (~/.pgpass) of every node.");
+		return false;
+	}
 	if (!has_host || !has_dbname)
 	{
 		GUC_check_errmsg("invalid value for parameter \"pg_elector.conninfo\"");

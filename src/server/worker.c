@@ -424,6 +424,7 @@ elector_worker_main(Datum argument)
 	elector_worker_save_state();
 	elector_session_init();
 	elector_peers_init(elector_peer_answered);
+	elector_calls_reset();
 	ereport(LOG,
 			(errmsg("node \"%s\" of cluster \"%s\" started", elector_node, elector_cluster),
 			 errdetail("It remembers term " UINT64_FORMAT " and timeline %u.",

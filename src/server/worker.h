@@ -159,6 +159,7 @@ extern void elector_act(const ElectorView *view, const ElectorPlan *plan);
 extern void elector_last_will(void);
 
 /* calls.c */
+extern void elector_calls_reset(void);
 extern void elector_calls_serve(const ElectorView *view);
 extern void elector_fence_begin(const ElectorView *view, const ElectorFenceRequest *request);
 extern void elector_fence_step(const ElectorView *view);

@@ -890,13 +890,14 @@ check_view(ElectorView *view, const int *digit)
 	}
 }
 
-/* All combinations of some digits. */
+/* All combinations of some digits; the lock is ours, or there is none. */
 static void
-check_all(ElectorView *view, const Digit *varied, int count)
+check_all(ElectorView *view, const Digit *varied, int count, bool locked)
 {
 	int			digit[DIGITS];
 
 	memcpy(digit, defaults, sizeof(digit));
+	digit[ELECTION] = locked ? 1 : 0;
 	for (int i = 0; i < count; i++)
 		digit[varied[i]] = 0;
 	for (;;)
@@ -945,13 +946,14 @@ main(void)
 		DEADLINE, STATE, POSITION, UPSTREAM
 	};
 	static const Digit elections[] = {
-		TERM, FENCE, AGE, ANSWER1, ANSWER2, ANSWER3, ESTABLISHING, LEASE, PASSED
+		TERM, FENCE, AGE, ANSWER1, ANSWER2, ANSWER3, ESTABLISHING, LEASE, PASSED,
+		SILENT
 	};
 	static ElectorView view;
 
 	prepare(&view);
-	check_all(&view, roles, LENGTH(roles));
-	check_all(&view, elections, LENGTH(elections));
+	check_all(&view, roles, LENGTH(roles), false);
+	check_all(&view, elections, LENGTH(elections), true);
 	check_random(&view, RANDOM_VIEWS);
 	printf("# %lld views\n", views);
 	for (int i = 0; i < LENGTH(rules); i++)
