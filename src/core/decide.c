@@ -36,6 +36,12 @@
 /* A requested switchover that cannot be prepared by then is cancelled. */
 #define HANDOVER_BOUND SECONDS(20)
 
+/* How often the lease of a silent leader is looked at ... */
+#define LEASE_WATCH_INTERVAL ((ElectorTime) 50000)
+
+/* ... and how long its last second is, generously. */
+#define LAST_SECOND ((ElectorTime) 1020000)
+
 ElectorPlan
 elector_plan(const ElectorView *view, ElectorAction action, ElectorReason reason)
 {
@@ -223,6 +229,75 @@ elector_decide_handover(const ElectorView *view)
 	return plan;
 }
 
+/* Does the number of the timeline occur in the leader's history? */
+static bool
+in_history(uint32_t timeline, const ElectorTerm *term)
+{
+	for (int i = 0; i < term->nancestors; i++)
+	{
+		if (term->ancestors[i].timeline == timeline)
+			return true;
+	}
+	return timeline == term->timeline;
+}
+
+/*
+ * Our WAL and the leader's part ways.  pg_rewind finds where by the numbers of
+ * timelines, so one that means two things would fool it (S18).
+ */
+static ElectorPlan
+decide_rejoin(const ElectorView *view)
+{
+	bool		fooled = view->state.stray != 0 &&
+		in_history(view->state.stray, &view->term);
+
+	if (!view->may_rejoin)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_OFF, 0);
+	if (fooled && !view->may_clone)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_STRAY, 0);
+	if (view->now < view->rejoin_after)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_FAILED,
+								 view->rejoin_after);
+	if (!view->term.opened)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
+	return elector_plan(view, fooled ? ELECTOR_CLONE : ELECTOR_REJOIN,
+						ELECTOR_BECAUSE_DIVERGED);
+}
+
+/*
+ * The leader does not answer us.  etcd notices the end of a lease only every
+ * half second; whoever watches the lease run out can say so sooner.  A lease of
+ * which etcd says that less than a second is left, twice, more than a second
+ * apart, has run out by etcd's own clock, and is not renewed any more.
+ */
+static ElectorPlan
+watch_lease(const ElectorView *view)
+{
+	if (view->last_second_since != 0 &&
+		view->lease_checked_at >= view->last_second_since + LAST_SECOND)
+		return elector_plan(view, ELECTOR_EXPIRE, ELECTOR_BECAUSE_LEADER_SILENT);
+	if (view->now >= view->lease_checked_at + LEASE_WATCH_INTERVAL)
+		return elector_plan(view, ELECTOR_CHECK_LEASE,
+							ELECTOR_BECAUSE_LEADER_SILENT);
+	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_SILENT,
+							 view->lease_checked_at + LEASE_WATCH_INTERVAL);
+}
+
+/* Has the leader been silent for long enough to look at its lease? */
+static bool
+leader_silent(const ElectorView *view)
+{
+	for (int i = 0; i < view->npeers; i++)
+	{
+		const ElectorPeerView *peer = &view->peers[i];
+
+		if (strcmp(peer->node, view->leader.node) == 0)
+			return peer->silent_since != 0 &&
+				view->now >= peer->silent_since + view->fence_timeout / 2;
+	}
+	return false;
+}
+
 /* A leader other than this server: follow it, if our history allows. */
 static ElectorPlan
 decide_following(const ElectorView *view)
@@ -248,7 +323,8 @@ decide_following(const ElectorView *view)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_OLDER_LEADER, 0);
 
 	if (view->upstream_term == view->leader.term)
-		return elector_plan_wait(view, ELECTOR_BECAUSE_FOLLOWING, 0);
+		return leader_silent(view) ? watch_lease(view) :
+			elector_plan_wait(view, ELECTOR_BECAUSE_FOLLOWING, 0);
 
 	if (view->upstream_term != 0)
 		return elector_plan(view, ELECTOR_FREEZE, ELECTOR_BECAUSE_LEADER_CHANGED);
@@ -261,17 +337,10 @@ decide_following(const ElectorView *view)
 		!view->term.begun)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
 
-	if (elector_position_on_history(view->position, &view->term))
+	if (view->position.timeline != view->state.stray &&
+		elector_position_on_history(view->position, &view->term))
 		return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
-
-	if (!view->may_rejoin)
-		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_OFF, 0);
-	if (view->now < view->rejoin_after)
-		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_FAILED,
-								 view->rejoin_after);
-	if (!view->term.opened)
-		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
-	return elector_plan(view, ELECTOR_REJOIN, ELECTOR_BECAUSE_DIVERGED);
+	return decide_rejoin(view);
 }
 
 static ElectorReason

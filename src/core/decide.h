@@ -20,10 +20,13 @@ typedef enum ElectorAction
 	ELECTOR_FREEZE,				/* follow nobody; find our own position */
 	ELECTOR_FOLLOW,				/* stream from the leader */
 	ELECTOR_DEMOTE,				/* restart as a standby */
-	ELECTOR_REJOIN,				/* rewind, or clone, from the leader */
+	ELECTOR_REJOIN,				/* rewind, or else clone, from the leader */
+	ELECTOR_CLONE,				/* clone from the leader */
 	ELECTOR_LOCK,				/* take the election lock */
 	ELECTOR_UNLOCK,				/* give it back */
-	ELECTOR_CHECK_LEASE,		/* ask etcd whether term.lease still lives */
+	ELECTOR_CHECK_LEASE,		/* ask etcd how the leader's lease, or that of the
+								 * last one, lives */
+	ELECTOR_EXPIRE,				/* revoke the leader's lease, whose time is over */
 	ELECTOR_FENCE,				/* fence all members for plan.term */
 	ELECTOR_ESTABLISH,			/* tell plan.target to establish itself */
 	ELECTOR_DROP_ORDER,			/* forget that an elector chose us */

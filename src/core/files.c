@@ -43,6 +43,8 @@ static const Field state_fields[] = {
 	FIELD(ElectorState, term, FIELD_UINT64),
 	FIELD(ElectorState, token, FIELD_INT64),
 	FIELD(ElectorState, timeline, FIELD_UINT32),
+	FIELD(ElectorState, allotted, FIELD_UINT32),
+	FIELD(ElectorState, stray, FIELD_UINT32),
 	FIELD(ElectorState, caught_up, FIELD_BOOL),
 	FIELD(ElectorState, instance, FIELD_TEXT),
 	FIELD(ElectorState, boot_id, FIELD_TEXT),

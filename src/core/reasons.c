@@ -54,12 +54,16 @@ elector_action_name(ElectorAction action)
 			return "demote";
 		case ELECTOR_REJOIN:
 			return "rejoin";
+		case ELECTOR_CLONE:
+			return "clone";
 		case ELECTOR_LOCK:
 			return "lock";
 		case ELECTOR_UNLOCK:
 			return "unlock";
 		case ELECTOR_CHECK_LEASE:
 			return "check lease";
+		case ELECTOR_EXPIRE:
+			return "expire";
 		case ELECTOR_FENCE:
 			return "fence";
 		case ELECTOR_ESTABLISH:

@@ -34,6 +34,8 @@ ELECTOR_REASON(ELECTOR_BECAUSE_DIVERGED, "rejoining", "this node holds WAL that 
 ELECTOR_REASON(ELECTOR_BECAUSE_REJOIN_OFF, "diverged", "this node holds WAL that the leader does not have, and pg_elector.rejoin is off; rewind or clone it by hand")
 ELECTOR_REASON(ELECTOR_BECAUSE_REJOIN_FAILED, "diverged", "this node holds WAL that the leader does not have, and could not be rewound; see the log; it is tried again")
 ELECTOR_REASON(ELECTOR_BECAUSE_OLDER_LEADER, "fenced", "this node has obeyed a newer term than the leader's")
+ELECTOR_REASON(ELECTOR_BECAUSE_STRAY, "diverged", "this node was promoted by hand to a timeline whose number the leader's history has, too, so it can only be cloned: set pg_elector.rejoin = clone, or clone it by hand")
+ELECTOR_REASON(ELECTOR_BECAUSE_LEADER_SILENT, "leader silent", "the leader does not answer; its lease is watched")
 ELECTOR_REASON(ELECTOR_BECAUSE_FOLLOWING, "following", "this node follows the leader")
 ELECTOR_REASON(ELECTOR_BECAUSE_ELECTION_ELSEWHERE, "election", "another node runs the election")
 ELECTOR_REASON(ELECTOR_BECAUSE_ETCD_FORGOT, "etcd forgot", "this node remembers a leadership that etcd does not know; etcd was wiped or restored, or this is the wrong etcd")

@@ -189,6 +189,9 @@ typedef struct ElectorState
 	uint64_t	term;			/* highest term obeyed ... */
 	int64_t		token;			/* ... and the election's token (S11) */
 	uint32_t	timeline;		/* highest timeline heard of (I9, S15) */
+	uint32_t	allotted;		/* timeline last allotted to this node ... */
+	uint32_t	stray;			/* ... and one it was on that was not: promoted by
+								 * hand (S18); 0: none */
 	bool		caught_up;		/* has followed or led an open term: its answers
 								 * count (S10) */
 

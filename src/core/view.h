@@ -88,7 +88,8 @@ typedef struct ElectorView
 	int64_t		maximum_lag;	/* bytes; -1: no limit */
 	bool		candidate;
 	int32_t		priority;
-	bool		may_rejoin;		/* pg_elector.rejoin is not off */
+	bool		may_rejoin;		/* pg_elector.rejoin is not off ... */
+	bool		may_clone;		/* ... and is clone */
 
 	/*
 	 * etcd, as mirrored.  known is false while the mirror is not complete,
@@ -133,6 +134,8 @@ typedef struct ElectorView
 								 * started */
 	bool		lease_gone;		/* etcd says that term.lease is no more */
 	ElectorTime lease_checked_at;
+	ElectorTime last_second_since;	/* etcd says that less than a second is left
+									 * of the leader's lease; 0: it does not */
 
 	/* the election this node runs */
 	ElectorTime lock_since;		/* 0: the lock is not ours */

@@ -70,6 +70,8 @@ typedef struct ElectorEtcdReply
 	int64_t		lease;			/* grant */
 	int64_t		ttl;			/* grant, keep-alive, time-to-live: seconds; <= 0:
 								 * no such lease */
+	bool		last_second;	/* time-to-live: the lease is there, and less than
+								 * a second of it is left, or nothing */
 } ElectorEtcdReply;
 
 typedef void (*ElectorEtcdCallback) (void *arg, const ElectorEtcdReply *reply);

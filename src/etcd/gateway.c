@@ -715,7 +715,10 @@ read_timetolive(ElectorAnswer *answer)
 		(granted == 0 && answer->reply.ttl != -1))
 		answer_malformed(answer, "not a lease's time to live");
 	else if (granted > 0 && answer->reply.ttl < 1)
+	{
 		answer->reply.ttl = 1;
+		answer->reply.last_second = true;
+	}
 }
 
 /* A stream's answer is wrapped; unwrapping keeps answer->root its owner. */

@@ -306,15 +306,24 @@ restart_server(ElectorTodoKind kind, const char *leader, const char *source,
 static void
 act_demote(const ElectorView *view)
 {
+	ElectorState *state = &elector_worker->state;
+
 	elector_close_gate();
+	if (view->position.timeline != state->allotted)
+	{
+		/* Not promoted by an election (S18). */
+		state->stray = view->position.timeline;
+		state->timeline = Max(state->timeline, state->stray);
+		elector_worker_save_state();
+	}
 	restart_server(ELECTOR_TODO_STANDBY, view->leader.node, "", view->leader.term,
 				   SIGQUIT);
 }
 
 static void
-act_rejoin(const ElectorView *view)
+act_rejoin(const ElectorView *view, ElectorTodoKind kind)
 {
-	restart_server(ELECTOR_TODO_REWIND, view->leader.node, view->leader.conninfo,
+	restart_server(kind, view->leader.node, view->leader.conninfo,
 				   view->leader.term, SIGINT);
 }
 
@@ -346,6 +355,11 @@ act_follow(const ElectorView *view)
 			worker->state.caught_up = false;
 		worker->state.term = view->leader.term;
 		worker->state.token = view->leader.create_revision;
+		elector_worker_save_state();
+	}
+	if (worker->state.stray != 0)
+	{
+		worker->state.stray = 0;
 		elector_worker_save_state();
 	}
 	worker->fence_stage = ELECTOR_FENCE_IDLE;
@@ -450,20 +464,38 @@ lease_checked(void *arg, const ElectorEtcdReply *reply)
 
 	worker->acting = false;
 	elector_session_note(reply);
-	if (reply->status == ELECTOR_ETCD_OK && reply->ttl <= 0)
-		worker->gone_lease = *(int64 *) arg;
+	if (reply->status != ELECTOR_ETCD_OK)
+		return;
+	if (reply->ttl <= 0)
+		worker->gone_lease = worker->checked_lease;
+	if (!reply->last_second)
+		worker->last_second_lease = 0;
+	else if (worker->last_second_lease != worker->checked_lease)
+	{
+		worker->last_second_lease = worker->checked_lease;
+		worker->last_second_since = elector_now();
+	}
 }
 
 static void
 act_check_lease(const ElectorView *view)
 {
-	static int64 lease;
+	ElectorWorker *worker = elector_worker;
 
-	lease = view->term.lease;
-	elector_worker->lease_checked_at = view->now;
-	elector_worker->acting = true;
-	elector_etcd_timetolive(elector_worker->etcd, lease, elector_session_bound(),
-							lease_checked, &lease);
+	worker->checked_lease = view->leader.present ? view->leader.lease : view->term.lease;
+	worker->lease_checked_at = view->now;
+	worker->acting = true;
+	elector_etcd_timetolive(worker->etcd, worker->checked_lease,
+							elector_session_bound(), lease_checked, NULL);
+}
+
+/* Its keys go with it, and the watch says so. */
+static void
+act_expire(const ElectorView *view)
+{
+	elector_worker->last_second_lease = 0;
+	elector_etcd_revoke(elector_worker->etcd, view->leader.lease, WRITE_BOUND,
+						last_word, NULL);
 }
 
 static void
@@ -675,9 +707,11 @@ act_take(const ElectorView *view)
 	if (view->recovering)
 		order->timeline = Max(order->timeline,
 							  elector_standby_newest_timeline(worker->state.timeline) + 1);
-	if (order->timeline > worker->state.timeline)
+	if (order->timeline > worker->state.timeline ||
+		order->timeline != worker->state.allotted)
 	{
-		worker->state.timeline = order->timeline;
+		worker->state.timeline = Max(order->timeline, worker->state.timeline);
+		worker->state.allotted = order->timeline;
 		elector_worker_save_state();
 	}
 	grant(elector_lease_ttl, take_granted);
@@ -835,7 +869,10 @@ elector_act(const ElectorView *view, const ElectorPlan *plan)
 			act_demote(view);
 			break;
 		case ELECTOR_REJOIN:
-			act_rejoin(view);
+			act_rejoin(view, ELECTOR_TODO_REWIND);
+			break;
+		case ELECTOR_CLONE:
+			act_rejoin(view, ELECTOR_TODO_CLONE);
 			break;
 		case ELECTOR_LOCK:
 			act_lock(plan);
@@ -845,6 +882,9 @@ elector_act(const ElectorView *view, const ElectorPlan *plan)
 			break;
 		case ELECTOR_CHECK_LEASE:
 			act_check_lease(view);
+			break;
+		case ELECTOR_EXPIRE:
+			act_expire(view);
 			break;
 		case ELECTOR_FENCE:
 			act_fence(view, plan);

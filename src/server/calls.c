@@ -59,7 +59,7 @@ fill_answer(ElectorAnswer *answer, ElectorAnswerKind kind)
 	answer->kept_timeline = elector_standby_newest_timeline(worker->state.timeline);
 	answer->position = worker->position;
 	answer->primary = !RecoveryInProgress();
-	answer->counts = worker->fence_counts;
+	answer->counts = worker->fence_counts && worker->state.stray == 0;	/* S10, S18 */
 	answer->candidate = elector_candidate;
 	answer->priority = elector_priority;
 	answer->etcd = worker->watching && worker->unreachable_since == 0;

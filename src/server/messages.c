@@ -235,7 +235,17 @@ elector_answer_format(const ElectorAnswer *answer, char *text, size_t size)
 bool
 elector_answer_parse(const char *text, ElectorAnswer *answer)
 {
-	return parse_message(answer_fields, text, answer, sizeof(*answer));
+	if (!parse_message(answer_fields, text, answer, sizeof(*answer)))
+		return false;
+
+	/* Terms and timelines grow by one; numbers like these never came about. */
+	if (answer->kept_term > PG_INT64_MAX / 2 || answer->kept_timeline > PG_INT32_MAX ||
+		answer->position.timeline > PG_INT32_MAX)
+	{
+		memset(answer, 0, sizeof(*answer));
+		return false;
+	}
+	return true;
 }
 
 bool

@@ -183,6 +183,7 @@ elector_observe(ElectorView *view, ElectorTime now)
 	view->candidate = elector_candidate;
 	view->priority = elector_priority;
 	view->may_rejoin = elector_rejoin != ELECTOR_REJOIN_OFF;
+	view->may_clone = elector_rejoin == ELECTOR_REJOIN_CLONE;
 
 	strlcpy(view->instance, elector_shared->instance, sizeof(view->instance));
 	strlcpy(view->predecessor, worker->predecessor, sizeof(view->predecessor));
@@ -203,6 +204,9 @@ elector_observe(ElectorView *view, ElectorTime now)
 	view->lease_gone = view->term.present &&
 		worker->gone_lease == view->term.lease && view->term.lease != 0;
 	view->lease_checked_at = worker->lease_checked_at;
+	view->last_second_since = view->leader.present &&
+		worker->last_second_lease == view->leader.lease ?
+		worker->last_second_since : 0;
 
 	view->lock_since = worker->lock_since;
 	view->fence_term = worker->fence_term;

@@ -235,8 +235,10 @@ log_plan(const ElectorView *view, const ElectorPlan *plan)
 {
 	ElectorPlan *logged = &elector_worker->logged;
 
-	if (plan->action == logged->action && plan->reason == logged->reason &&
-		plan->term == logged->term)
+	bool		quiet = plan->action == ELECTOR_WAIT || plan->action == ELECTOR_CHECK_LEASE;
+
+	if ((quiet || plan->action == logged->action) &&
+		plan->reason == logged->reason && plan->term == logged->term)
 		return;
 	*logged = *plan;
 	if (view->known && view->refusal != ELECTOR_REFUSAL_NONE)

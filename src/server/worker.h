@@ -78,6 +78,9 @@ typedef struct ElectorWorker
 	uint64		seen_term;		/* newest leadership seen alive */
 	int64		gone_lease;		/* lease that etcd says is no more */
 	ElectorTime lease_checked_at;
+	int64		checked_lease;	/* which one was asked about */
+	int64		last_second_lease;	/* less than a second of it is left, ... */
+	ElectorTime last_second_since;	/* ... which was heard first at */
 	ElectorTime rejoin_after;
 	bool		stopping;
 

@@ -420,8 +420,8 @@ test_values(void)
 	etcd = client_of(mock.url);
 	ask(etcd, TIMETOLIVE, ENOUGH, &outcome);
 	wait_for(etcd, &outcome, 1);
-	ok(outcome.reply.status == OK && outcome.reply.ttl == 1,
-	   "an expired lease that is not yet revoked is alive");
+	ok(outcome.reply.status == OK && outcome.reply.ttl == 1 && outcome.reply.last_second,
+	   "an expired lease that is not yet revoked is alive, for the last second");
 	elector_etcd_destroy(etcd);
 	mock_stop(&mock);
 }

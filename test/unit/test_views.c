@@ -101,7 +101,8 @@ rule_one_leader_at_a_time(const Seen *seen)
 	if (is_action(seen, ELECTOR_LOCK))
 		return seen->holds && seen->view->gate_open && seen->view->request.present;
 	return !is_action(seen, ELECTOR_FENCE) && !is_action(seen, ELECTOR_ESTABLISH) &&
-		!is_action(seen, ELECTOR_TAKE) && !is_action(seen, ELECTOR_CHECK_LEASE);
+		!is_action(seen, ELECTOR_TAKE) &&
+		(!is_action(seen, ELECTOR_CHECK_LEASE) || seen->other_leads);
 }
 
 static bool
@@ -119,7 +120,10 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_FREEZE:
 		case ELECTOR_FOLLOW:
 		case ELECTOR_REJOIN:
+		case ELECTOR_CLONE:
 			return seen->other_leads;
+		case ELECTOR_EXPIRE:
+			return seen->other_leads && seen->view->last_second_since != 0;
 		case ELECTOR_RELEASE:
 			return seen->view->leader.present && !seen->holds &&
 				strcmp(seen->view->leader.node, "n1") == 0 &&
@@ -443,6 +447,8 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_WAIT:
 		case ELECTOR_DEMOTE:
 		case ELECTOR_REJOIN:
+		case ELECTOR_CLONE:
+		case ELECTOR_EXPIRE:
 		case ELECTOR_HANDOVER:
 		case ELECTOR_PROMOTE:
 			return false;
