@@ -1,6 +1,6 @@
 /*
  * value.h
- *	  Strict reading of JSON values, for gateway.c and json.c.
+ *	  Strict reading of JSON values, for gateway.c and fields.c.
  */
 #ifndef ELECTOR_ETCD_VALUE_H
 #define ELECTOR_ETCD_VALUE_H

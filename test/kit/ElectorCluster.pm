@@ -89,6 +89,7 @@ sub DESTROY { local ($?, $@); $_[0]->teardown if $$ == $owner }
 #   etcd      how many members; e1, e2, ...                         (1)
 #   ttl       pg_elector.lease_ttl                                  (2s)
 #   settings  lines of postgresql.conf for every node, name => value
+#   peer      role of pg_elector.conninfo; made and granted its rights     (postgres)
 #   plain     without pg_elector: replication by hand (for comparisons)
 sub new
 {
@@ -121,6 +122,7 @@ sub new
 		members   => [ map { "e$_" } 1 .. ($opts{etcd} // 1) ],
 		ttl       => $opts{ttl} // '2s',
 		plain     => $opts{plain} // 0,
+		peer      => $opts{peer} // 'postgres',
 		settings  => $opts{settings} // {},
 		etcd_urls => [],
 		node      => {},    # name => { state, settings }
@@ -478,7 +480,7 @@ sub configuration
 sub node_conninfo
 {
 	my ($self, $node) = @_;
-	return 'host=' . $self->address($node) . ' port=5432 user=postgres dbname=postgres';
+	return 'host=' . $self->address($node) . ' port=5432 user=' . $self->{peer} . ' dbname=postgres';
 }
 
 sub append
@@ -500,6 +502,15 @@ sub set_line
 	$text =~ s/^\Q$name\E\s*=.*\n//mg;
 	$text .= "$name = '$value'\n" if defined $value;
 	write_file($path, $text);
+	return;
+}
+
+# The same on a server that runs, which loads it.
+sub reload_line
+{
+	my ($self, $node, $name, $value) = @_;
+	$self->set_line($node, $name, $value);
+	$self->_must_run_on($node, {}, 'pg_ctl', '-D', $self->data($node), 'reload');
 	return;
 }
 
@@ -1031,11 +1042,17 @@ sub term { my ($self, $node) = @_; return $self->psql($node, 'SELECT elector_ter
 # Clients; see ElectorClients
 #--------------------------------------------------------------------------
 
-# The application's role and tables, and the extension.
+# The application's role and tables, the extension, and the peers' role.
 sub create_schema
 {
 	my ($self, $node) = @_;
-	$self->psql($node, 'CREATE EXTENSION pg_elector') unless $self->{plain};
+	unless ($self->{plain})
+	{
+		my $peer = $self->{peer};
+		$self->psql($node, "CREATE ROLE $peer LOGIN REPLICATION") if $peer ne 'postgres';
+		$self->psql($node, 'CREATE EXTENSION pg_elector');
+		$self->psql($node, "SELECT elector_grant_peer('$peer')") if $peer ne 'postgres';
+	}
 	$self->psql($node, <<'END');
 CREATE ROLE app LOGIN;
 CREATE TABLE public.rows (n bigint NOT NULL, at timestamptz DEFAULT clock_timestamp());
