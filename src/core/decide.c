@@ -138,9 +138,9 @@ decide_leading(const ElectorView *view)
 {
 	bool		ours = view->ordered && view->order_term == view->leader.term;
 	bool		recorded = view->term.present &&
-		view->term.term == view->leader.term;
+	view->term.term == view->leader.term;
 	ElectorTime bound = view->gate_open ? 0 :
-		view->leading_since + PROMOTION_BOUND;
+	view->leading_since + PROMOTION_BOUND;
 
 	if (view->state.term > view->leader.term)
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
@@ -249,7 +249,7 @@ static ElectorPlan
 decide_rejoin(const ElectorView *view)
 {
 	bool		fooled = view->state.stray != 0 &&
-		in_history(view->state.stray, &view->term);
+	in_history(view->state.stray, &view->term);
 
 	if (!view->may_rejoin)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_OFF, 0);

@@ -24,15 +24,17 @@ typedef enum ElectorAction
 	ELECTOR_CLONE,				/* clone from the leader */
 	ELECTOR_LOCK,				/* take the election lock */
 	ELECTOR_UNLOCK,				/* give it back */
-	ELECTOR_CHECK_LEASE,		/* ask etcd how the leader's lease, or that of the
-								 * last one, lives */
-	ELECTOR_EXPIRE,				/* revoke the leader's lease, whose time is over */
+	ELECTOR_CHECK_LEASE,		/* ask etcd how the leader's lease, or that of
+								 * the last one, lives */
+	ELECTOR_EXPIRE,				/* revoke the leader's lease, whose time is
+								 * over */
 	ELECTOR_FENCE,				/* fence all members for plan.term */
 	ELECTOR_ESTABLISH,			/* tell plan.target to establish itself */
 	ELECTOR_DROP_ORDER,			/* forget that an elector chose us */
 	ELECTOR_TAKE,				/* win the leader key as we were told */
 	ELECTOR_PROMOTE,			/* promote the server to term.timeline */
-	ELECTOR_OPEN,				/* record that the term has begun, open the gate */
+	ELECTOR_OPEN,				/* record that the term has begun, open the
+								 * gate */
 	ELECTOR_CHECKPOINT,			/* ahead of a planned stop */
 	ELECTOR_HANDOVER,			/* stop in favour of plan.target */
 	ELECTOR_CANCEL				/* drop the request for a planned change */
@@ -53,7 +55,8 @@ typedef struct ElectorPlan
 	ElectorReason reason;
 	uint64_t	term;			/* the term this plan is valid for */
 	int			target;			/* index of a peer, or -1 */
-	ElectorTime again;			/* decide again at this time; 0: on events only */
+	ElectorTime again;			/* decide again at this time; 0: on events
+								 * only */
 } ElectorPlan;
 
 extern ElectorPlan elector_decide(const ElectorView *view);
@@ -77,7 +80,8 @@ typedef enum ElectorFenceVerdict
 {
 	ELECTOR_FENCE_OBEY,
 	ELECTOR_FENCE_OLD_TERM,		/* below what was obeyed before */
-	ELECTOR_FENCE_TERM_IN_USE	/* not above the term this node leads or follows */
+	ELECTOR_FENCE_TERM_IN_USE	/* not above the term this node leads or
+								 * follows */
 } ElectorFenceVerdict;
 
 extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,

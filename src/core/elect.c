@@ -335,7 +335,7 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 	if (term->opened && term->automatic && !term->released)
 	{
 		int64_t		left_ms = term->opened_at +
-			view->failover_cooldown / 1000 - view->wall_ms;
+		view->failover_cooldown / 1000 - view->wall_ms;
 
 		/* A clock that was set back must not hold an election up for ever. */
 		if (left_ms > 0 && left_ms <= view->failover_cooldown / 1000)
@@ -425,8 +425,8 @@ run_election(const ElectorView *view)
 
 	/*
 	 * The first fence, and again whenever the term it was for is spent: by a
-	 * member that keeps a newer one, or by a candidate that won the leader key
-	 * and lost it (L0b).
+	 * member that keeps a newer one, or by a candidate that won the leader
+	 * key and lost it (L0b).
 	 */
 	if (view->state.term > newest && view->fence_term == 0)
 		newest = view->state.term;

@@ -11,6 +11,7 @@ static const struct
 	const char *name;
 	const char *sentence;
 }			reasons[] =
+
 {
 #define ELECTOR_REASON(symbol, name, sentence) {name, sentence},
 #include "reasons.h"

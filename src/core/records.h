@@ -151,9 +151,8 @@ typedef struct ElectorHistory
 	uint32_t	timeline;
 	ElectorLsn	lsn;			/* where it began */
 	char		reason[ELECTOR_TEXT_SIZE];	/* why there was a change */
-	char		revoked[ELECTOR_NAME_SIZE]; /* "lease gone", "fenced",
-											 * "handed over", "released",
-											 * "none" */
+	char		revoked[ELECTOR_NAME_SIZE]; /* "lease gone", "fenced", "handed
+											 * over", "released", "none" */
 	char		note[ELECTOR_TEXT_SIZE];	/* e.g. that rows may be missing */
 	int64_t		began_at;		/* milliseconds since 1970 */
 	int64_t		opened_at;		/* milliseconds since 1970; 0: never */
@@ -190,10 +189,10 @@ typedef struct ElectorState
 	int64_t		token;			/* ... and the election's token (S11) */
 	uint32_t	timeline;		/* highest timeline heard of (I9, S15) */
 	uint32_t	allotted;		/* timeline last allotted to this node ... */
-	uint32_t	stray;			/* ... and one it was on that was not: promoted by
-								 * hand (S18); 0: none */
-	bool		caught_up;		/* has followed or led an open term: its answers
-								 * count (S10) */
+	uint32_t	stray;			/* ... and one it was on that was not:
+								 * promoted by hand (S18); 0: none */
+	bool		caught_up;		/* has followed or led an open term: its
+								 * answers count (S10) */
 
 	/* Which postmaster wrote this, to know a dead predecessor (S9). */
 	char		instance[ELECTOR_INSTANCE_SIZE];
@@ -211,8 +210,8 @@ typedef enum ElectorTodoKind
 {
 	ELECTOR_TODO_NONE,
 	ELECTOR_TODO_STANDBY,		/* come back as a standby */
-	ELECTOR_TODO_HANDOVER,		/* release leadership with the proof, come back
-								 * as a standby */
+	ELECTOR_TODO_HANDOVER,		/* release leadership with the proof, come
+								 * back as a standby */
 	ELECTOR_TODO_REWIND,		/* rewind from source, come back as a standby */
 	ELECTOR_TODO_CLONE			/* clone from source, come back as a standby */
 } ElectorTodoKind;
@@ -220,7 +219,8 @@ typedef enum ElectorTodoKind
 typedef struct ElectorTodo
 {
 	ElectorTodoKind kind;
-	char		node[ELECTOR_NAME_SIZE];	/* whose work: a copied one is void */
+	char		node[ELECTOR_NAME_SIZE];	/* whose work: a copied one is
+											 * void */
 	uint64_t	term;			/* of the leader to rejoin, or to hand over */
 	char		leader[ELECTOR_NAME_SIZE];	/* leader to rejoin, or the heir */
 	char		source[ELECTOR_CONNINFO_SIZE];	/* its connection string */

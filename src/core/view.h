@@ -37,8 +37,10 @@ typedef struct ElectorAnswer
 	bool		candidate;
 	int32_t		priority;
 	bool		etcd;			/* it reaches etcd, so it can establish itself */
-	bool		lag_known;		/* it heard of the leader in the leader's last TTL */
-	int64_t		lag;			/* bytes it is behind what the leader last told */
+	bool		lag_known;		/* it heard of the leader in the leader's last
+								 * TTL */
+	int64_t		lag;			/* bytes it is behind what the leader last
+								 * told */
 } ElectorAnswer;
 
 /* One member, as this elector sees it. */
@@ -77,7 +79,8 @@ typedef struct ElectorHandover
 typedef struct ElectorView
 {
 	ElectorTime now;
-	int64_t		wall_ms;		/* milliseconds since 1970, for the cooldown only */
+	int64_t		wall_ms;		/* milliseconds since 1970, for the cooldown
+								 * only */
 
 	/* settings */
 	char		node[ELECTOR_NAME_SIZE];
@@ -104,18 +107,20 @@ typedef struct ElectorView
 	ElectorRequest request;
 
 	/* this node */
-	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster start */
-	char		predecessor[ELECTOR_INSTANCE_SIZE]; /* the one before it in this data
-													 * directory, on this machine;
-													 * "" if that is not proven (S9) */
+	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster
+													 * start */
+	char		predecessor[ELECTOR_INSTANCE_SIZE]; /* the one before it in
+													 * this data directory, on
+													 * this machine; "" if
+													 * that is not proven (S9) */
 	ElectorState state;
 	ElectorTime started_at;
 
 	/* the server */
 	bool		recovering;
 	bool		frozen;			/* no upstream, all WAL held is replayed */
-	ElectorPosition position;	/* recovering and frozen, or primary: last record
-								 * held; else what is replayed so far */
+	ElectorPosition position;	/* recovering and frozen, or primary: last
+								 * record held; else what is replayed so far */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	bool		gate_open;		/* opened in the term we lead, deadline or not */
 	bool		stopping;		/* the postmaster was told to stop */
@@ -134,8 +139,9 @@ typedef struct ElectorView
 								 * started */
 	bool		lease_gone;		/* etcd says that term.lease is no more */
 	ElectorTime lease_checked_at;
-	ElectorTime last_second_since;	/* etcd says that less than a second is left
-									 * of the leader's lease; 0: it does not */
+	ElectorTime last_second_since;	/* etcd says that less than a second is
+									 * left of the leader's lease; 0: it does
+									 * not */
 
 	/* the election this node runs */
 	ElectorTime lock_since;		/* 0: the lock is not ours */

@@ -27,14 +27,16 @@ typedef struct ElectorTxn ElectorTxn;
 
 /* Bounds: what etcd sends is not trusted to be reasonable. */
 #define ELECTOR_ETCD_ENDPOINTS_MAX	16
-#define ELECTOR_ETCD_REPLY_MAX		(4 * 1024 * 1024)	/* bytes of one reply, or of
-														 * one watch message */
+#define ELECTOR_ETCD_REPLY_MAX		(4 * 1024 * 1024)	/* bytes of one reply,
+														 * or of one watch
+														 * message */
 #define ELECTOR_ETCD_KVS_MAX		4096	/* keys in one reply */
 
 typedef enum ElectorEtcdStatus
 {
 	ELECTOR_ETCD_OK,
-	ELECTOR_ETCD_UNKNOWN,		/* no usable answer: may or may not have happened */
+	ELECTOR_ETCD_UNKNOWN,		/* no usable answer: may or may not have
+								 * happened */
 	ELECTOR_ETCD_REFUSED		/* etcd answered with an error: did not happen */
 } ElectorEtcdStatus;
 
@@ -53,8 +55,8 @@ typedef struct ElectorEtcdKv
 typedef struct ElectorEtcdReply
 {
 	ElectorEtcdStatus status;
-	const char *error;			/* one line for the log; "" when OK.  Never holds
-								 * a secret */
+	const char *error;			/* one line for the log; "" when OK.  Never
+								 * holds a secret */
 	const char *endpoint;		/* who answered or did not */
 
 	/* from the header */
@@ -63,15 +65,15 @@ typedef struct ElectorEtcdReply
 	uint64_t	cluster_id;
 
 	bool		succeeded;		/* transaction: the comparisons held */
-	const ElectorEtcdKv *kvs;	/* transaction: all ranges' keys, in order; watch:
-								 * the events, in order */
+	const ElectorEtcdKv *kvs;	/* transaction: all ranges' keys, in order;
+								 * watch: the events, in order */
 	size_t		nkvs;
 
 	int64_t		lease;			/* grant */
-	int64_t		ttl;			/* grant, keep-alive, time-to-live: seconds; <= 0:
-								 * no such lease */
-	bool		last_second;	/* time-to-live: the lease is there, and less than
-								 * a second of it is left, or nothing */
+	int64_t		ttl;			/* grant, keep-alive, time-to-live: seconds;
+								 * <= 0: no such lease */
+	bool		last_second;	/* time-to-live: the lease is there, and less
+								 * than a second of it is left, or nothing */
 } ElectorEtcdReply;
 
 typedef void (*ElectorEtcdCallback) (void *arg, const ElectorEtcdReply *reply);
@@ -131,6 +133,7 @@ extern void elector_txn_if_created(ElectorTxn *txn, const char *key, int64_t cre
 extern void elector_txn_if_modified(ElectorTxn *txn, const char *key, int64_t mod_revision);	/* 0: absent */
 extern void elector_txn_put(ElectorTxn *txn, const char *key, const char *value, int64_t lease);
 extern void elector_txn_delete(ElectorTxn *txn, const char *key);
+
 /* Read whether the comparisons hold or not.  range_end NULL: just the key; limit
  * 0: all; newest_first sorts by key, last first */
 extern void elector_txn_range(ElectorTxn *txn, const char *key, const char *range_end,

@@ -48,7 +48,7 @@ write_field(cJSON *object, const ElectorField *field, const void *place)
 	return false;
 }
 
-cJSON *
+cJSON	   *
 elector_fields_write(const ElectorField *fields, const void *record)
 {
 	cJSON	   *object = cJSON_CreateObject();
@@ -67,7 +67,7 @@ elector_fields_write(const ElectorField *fields, const void *record)
 }
 
 /* cJSON allocates with malloc() unless told otherwise, and nobody tells it. */
-char *
+char	   *
 elector_fields_print(cJSON *object)
 {
 	char	   *text = object == NULL ? NULL : cJSON_PrintUnformatted(object);

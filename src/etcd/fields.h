@@ -14,30 +14,30 @@
 
 typedef enum ElectorFieldType
 {
-	ELECTOR_FIELD_STRING,				/* char[size] */
-	ELECTOR_FIELD_BOOL,					/* bool */
-	ELECTOR_FIELD_INT32,				/* int32_t, any */
-	ELECTOR_FIELD_MILLISECONDS,			/* int32_t, -1 or more */
-	ELECTOR_FIELD_UINT32,				/* uint32_t */
-	ELECTOR_FIELD_INT64,				/* int64_t, not negative; as string */
-	ELECTOR_FIELD_UINT64,				/* uint64_t; as string */
-	ELECTOR_FIELD_LSN					/* ElectorLsn; as string 'X/X' */
+	ELECTOR_FIELD_STRING,		/* char[size] */
+	ELECTOR_FIELD_BOOL,			/* bool */
+	ELECTOR_FIELD_INT32,		/* int32_t, any */
+	ELECTOR_FIELD_MILLISECONDS, /* int32_t, -1 or more */
+	ELECTOR_FIELD_UINT32,		/* uint32_t */
+	ELECTOR_FIELD_INT64,		/* int64_t, not negative; as string */
+	ELECTOR_FIELD_UINT64,		/* uint64_t; as string */
+	ELECTOR_FIELD_LSN			/* ElectorLsn; as string 'X/X' */
 } ElectorFieldType;
 
 typedef enum ElectorFieldRule
 {
-	ELECTOR_FIELD_OPTIONAL,					/* zero if it is not there */
-	ELECTOR_FIELD_REQUIRED,					/* must be there */
-	ELECTOR_FIELD_NONZERO						/* must be there, and not be zero or empty */
+	ELECTOR_FIELD_OPTIONAL,		/* zero if it is not there */
+	ELECTOR_FIELD_REQUIRED,		/* must be there */
+	ELECTOR_FIELD_NONZERO		/* must be there, and not be zero or empty */
 } ElectorFieldRule;
 
 typedef struct ElectorField
 {
 	const char *name;
-	ElectorFieldType	type;
+	ElectorFieldType type;
 	size_t		offset;
 	size_t		size;
-	ElectorFieldRule	rule;
+	ElectorFieldRule rule;
 } ElectorField;
 
 #define ELECTOR_FIELD(record, member, type, rule) \

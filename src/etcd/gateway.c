@@ -215,20 +215,20 @@ print_number(const char *name, int64_t number)
 	return print_and_delete(root);
 }
 
-char *
+char	   *
 elector_body_grant(int64_t ttl)
 {
 	return print_number("TTL", ttl);
 }
 
-char *
+char	   *
 elector_body_lease(int64_t lease)
 {
 	return print_number("ID", lease);
 }
 
 /* progress_notify makes etcd send a sign of life now and then. */
-char *
+char	   *
 elector_body_watch(const char *key, const char *range_end, int64_t start_revision)
 {
 	cJSON	   *root = cJSON_CreateObject();
@@ -370,7 +370,7 @@ elector_txn_range(ElectorTxn *txn, const char *key, const char *range_end,
 		txn->failed = true;
 }
 
-char *
+char	   *
 elector_body_txn(const ElectorTxn *txn, ElectorCall *call)
 {
 	cJSON	   *root;

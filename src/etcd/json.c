@@ -64,9 +64,9 @@ static const ElectorField term_fields[] = {
 	ELECTOR_FIELD(ElectorTerm, automatic, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorTerm, released, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_RENAMED_FIELD(ElectorTerm, released_at.timeline, "released_timeline",
-				  ELECTOR_FIELD_UINT32, ELECTOR_FIELD_OPTIONAL),
+						  ELECTOR_FIELD_UINT32, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_RENAMED_FIELD(ElectorTerm, released_at.lsn, "released_lsn",
-				  ELECTOR_FIELD_LSN, ELECTOR_FIELD_OPTIONAL),
+						  ELECTOR_FIELD_LSN, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, heir, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
@@ -144,31 +144,31 @@ write_leaders(cJSON *object, const ElectorTerm *term)
 	return true;
 }
 
-char *
+char	   *
 elector_member_to_json(const ElectorMember *member)
 {
 	return elector_fields_print(elector_fields_write(member_fields, member));
 }
 
-char *
+char	   *
 elector_alive_to_json(const ElectorAlive *alive)
 {
 	return elector_fields_print(elector_fields_write(alive_fields, alive));
 }
 
-char *
+char	   *
 elector_leader_to_json(const ElectorLeader *leader)
 {
 	return elector_fields_print(elector_fields_write(leader_fields, leader));
 }
 
-char *
+char	   *
 elector_election_to_json(const ElectorElection *election)
 {
 	return elector_fields_print(elector_fields_write(election_fields, election));
 }
 
-char *
+char	   *
 elector_term_to_json(const ElectorTerm *term)
 {
 	cJSON	   *object = elector_fields_write(term_fields, term);
@@ -182,13 +182,13 @@ elector_term_to_json(const ElectorTerm *term)
 	return elector_fields_print(object);
 }
 
-char *
+char	   *
 elector_history_to_json(const ElectorHistory *history)
 {
 	return elector_fields_print(elector_fields_write(history_fields, history));
 }
 
-char *
+char	   *
 elector_request_to_json(const ElectorRequest *request)
 {
 	return elector_fields_print(elector_fields_write(request_fields, request));
@@ -259,7 +259,7 @@ bool
 elector_election_from_json(const char *json, ElectorElection *election)
 {
 	return election->present = elector_fields_parse(json, election_fields, election,
-										   sizeof(*election));
+													sizeof(*election));
 }
 
 bool
@@ -284,12 +284,12 @@ bool
 elector_history_from_json(const char *json, ElectorHistory *history)
 {
 	return history->present = elector_fields_parse(json, history_fields, history,
-										  sizeof(*history));
+												   sizeof(*history));
 }
 
 bool
 elector_request_from_json(const char *json, ElectorRequest *request)
 {
 	return request->present = elector_fields_parse(json, request_fields, request,
-										  sizeof(*request));
+												   sizeof(*request));
 }

@@ -42,7 +42,7 @@ elector_keys_init(ElectorKeys *keys, const char *cluster, const char *node)
 	snprintf(keys->member, sizeof(keys->member), format, cluster, name, suffix)
 
 	KEY(prefix, "", "");
-	snprintf(keys->end, sizeof(keys->end), "/pg_elector/%s0", cluster);	/* '0' is '/' + 1 */
+	snprintf(keys->end, sizeof(keys->end), "/pg_elector/%s0", cluster); /* '0' is '/' + 1 */
 	KEY(system, "system", "");
 	KEY(member, "members/", node);
 	KEY(alive, "alive/", node);

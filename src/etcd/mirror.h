@@ -37,8 +37,10 @@ typedef struct ElectorNode
 typedef struct ElectorMirror
 {
 	ElectorKeys keys;
-	bool		complete;		/* loaded once, and nothing unreadable that counts */
-	int64_t		revision;		/* of etcd's store, up to which this is current */
+	bool		complete;		/* loaded once, and nothing unreadable that
+								 * counts */
+	int64_t		revision;		/* of etcd's store, up to which this is
+								 * current */
 	uint64_t	system;			/* 0: not there */
 	ElectorLeader leader;
 	ElectorElection election;

@@ -35,7 +35,7 @@ has_escaped_nul(const char *text)
 	return false;
 }
 
-cJSON *
+cJSON	   *
 elector_value_parse(const char *text, size_t length)
 {
 	if (strlen(text) != length || has_escaped_nul(text))
@@ -45,7 +45,7 @@ elector_value_parse(const char *text, size_t length)
 	return cJSON_ParseWithLengthOpts(text, length + 1, NULL, true);
 }
 
-cJSON *
+cJSON	   *
 elector_value_get(const cJSON *object, const char *name)
 {
 	cJSON	   *value;

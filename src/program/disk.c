@@ -36,7 +36,7 @@ elector_disk_exists(const char *path)
  * The content of a file that has no more than limit bytes, with a NUL behind
  * it; NULL if there is none such.  Absence is not worth a message.
  */
-char *
+char	   *
 elector_disk_read(const char *path, size_t limit, size_t *length)
 {
 	int			fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -242,7 +242,7 @@ elector_disk_copy(const char *from, const char *to, int64 *budget)
 }
 
 /* The names in a directory, without "." and "..", NULL-terminated. */
-char **
+char	  **
 elector_disk_names(const char *path)
 {
 	char	  **names = pgfnames(path);

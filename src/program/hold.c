@@ -137,7 +137,7 @@ elector_hold_create(ElectorHold *hold, const ElectorTodo *todo)
 		elector_disk_write(elector_hold_file(hold, "todo"), text, length);
 }
 
-char *
+char	   *
 elector_hold_file(const ElectorHold *hold, const char *name)
 {
 	return psprintf("%s/%s", hold->path, name);

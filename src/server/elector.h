@@ -166,19 +166,21 @@ typedef struct ElectorShared
 {
 	pg_atomic_uint64 gate_deadline;
 	pg_atomic_uint64 read_deadline;
-	pg_atomic_uint64 opened_term;	/* term for which the gate was opened; 0: not */
+	pg_atomic_uint64 opened_term;	/* term for which the gate was opened; 0:
+									 * not */
 	pg_atomic_uint64 upstream_term;
 	pg_atomic_uint32 startup_generation;
 	pg_atomic_uint32 startup_pid;
 	pg_atomic_uint32 worker_proc;	/* process number + 1; 0: no worker */
-	pg_atomic_uint64 refused;	/* commits, statements and connections; backends
-								 * add to it */
+	pg_atomic_uint64 refused;	/* commits, statements and connections;
+								 * backends add to it */
 
 	ConditionVariable answered; /* some call's state has changed */
 
 	LWLock	   *lock;
-	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this start; written once,
-													 * before there are processes */
+	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this start; written
+													 * once, before there are
+													 * processes */
 	char		upstream_conninfo[ELECTOR_CONNINFO_SIZE];
 	char		leader[ELECTOR_NAME_SIZE];	/* "" if there is none */
 	ElectorReport self;

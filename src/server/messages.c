@@ -79,7 +79,7 @@ static bool
 print_object(cJSON *object, char *text, size_t size)
 {
 	bool		fits = object != NULL &&
-		cJSON_PrintPreallocated(object, text, (int) size, false);
+	cJSON_PrintPreallocated(object, text, (int) size, false);
 
 	cJSON_Delete(object);
 	return fits;

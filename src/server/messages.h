@@ -11,7 +11,8 @@ typedef struct ElectorFenceRequest
 {
 	uint64		term;
 	int64		token;
-	uint64		opened_term;	/* newest term that opened, as the elector knows */
+	uint64		opened_term;	/* newest term that opened, as the elector
+								 * knows */
 } ElectorFenceRequest;
 
 /* An order to establish itself, with what its history entry is to say. */
@@ -20,7 +21,8 @@ typedef struct ElectorOrder
 	uint64		term;
 	int64		token;
 	uint32		timeline;
-	char		instance[ELECTOR_INSTANCE_SIZE];	/* who was chosen, and at which */
+	char		instance[ELECTOR_INSTANCE_SIZE];	/* who was chosen, and at
+													 * which */
 	ElectorPosition position;	/* position (S10) */
 	char		elector[ELECTOR_NAME_SIZE];
 	char		reason[ELECTOR_TEXT_SIZE];

@@ -251,7 +251,7 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 	if (elector_worker->access_error[0] != '\0')
 		strlcpy(detail, elector_worker->access_error, ELECTOR_TEXT_SIZE);
 	else if (!DataChecksumsEnabled() && !wal_log_hints &&
-		elector_rejoin != ELECTOR_REJOIN_OFF)
+			 elector_rejoin != ELECTOR_REJOIN_OFF)
 		strlcpy(detail, "wal_log_hints is off and there are no data checksums: cannot be rewound when it has to rejoin",
 				ELECTOR_TEXT_SIZE);
 	else if (!EnableHotStandby)

@@ -47,7 +47,8 @@ typedef struct Peer
 	PGconn	   *connection;
 	PeerState	state;
 	PostgresPollingStatusType polling;
-	ElectorTime since;			/* of the connection attempt, or of the question */
+	ElectorTime since;			/* of the connection attempt, or of the
+								 * question */
 	ElectorTime retry_at;
 	ElectorTime silent_since;
 	char		error[ELECTOR_TEXT_SIZE];
@@ -193,7 +194,7 @@ poll_connection(Peer *peer, ElectorTime now)
 				 */
 				const char *message = PQerrorMessage(peer->connection);
 				bool		starting = strstr(message, "starting up") != NULL ||
-					strstr(message, "recovery state") != NULL;
+				strstr(message, "recovery state") != NULL;
 
 				lose(peer, now, message, !starting);
 				break;

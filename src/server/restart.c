@@ -271,9 +271,9 @@ check_state(void)
 			return;
 
 		/*
-		 * A copy under the same name, or a restored backup: what it led is not
-		 * its own (S9), and what it may have acknowledged since it does not
-		 * know (S10).
+		 * A copy under the same name, or a restored backup: what it led is
+		 * not its own (S9), and what it may have acknowledged since it does
+		 * not know (S10).
 		 */
 		state.caught_up = false;
 		state.instance[0] = '\0';

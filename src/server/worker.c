@@ -19,6 +19,7 @@
 #include <signal.h>
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -152,7 +153,7 @@ static void
 move_read_deadline(const ElectorView *view)
 {
 	bool		verified = view->recovering && view->upstream_term != 0 &&
-		view->term.present && view->term.term == view->upstream_term;
+	view->term.present && view->term.term == view->upstream_term;
 
 	pg_atomic_write_u64(&elector_shared->read_deadline,
 						verified ? elector_worker->alive.deadline : 0);
@@ -218,6 +219,14 @@ keep_up(const ElectorView *view)
 	move_read_deadline(view);
 	watch_streaming(view);
 	watch_request(view);
+
+	/*
+	 * What the old leader sent last may lie unreplayed on disk: a startup
+	 * process that finds its walreceiver gone sleeps before it looks there.
+	 */
+	if (view->known && view->recovering && !view->leader.present && view->term.released)
+		WakeupRecovery();
+
 	if (view->known && elector_worker->lock_since != 0 &&
 		(!view->election.present ||
 		 view->election.create_revision != elector_worker->token))

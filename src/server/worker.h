@@ -68,7 +68,8 @@ typedef struct ElectorWorker
 	/* leadership that is ours or is becoming ours */
 	bool		ordered;
 	ElectorOrder order;
-	int64		leader_revision;	/* create revision of our leader key; 0: none */
+	int64		leader_revision;	/* create revision of our leader key; 0:
+									 * none */
 	ElectorTime leading_since;
 	ElectorTime promoted_at;
 	bool		gate_open;
