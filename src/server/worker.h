@@ -5,7 +5,7 @@
  * worker.c	the loop: pump, observe, decide, act, publish, wait
  * session.c	leases, the mirror and its watch: everything periodic with etcd
  * observe.c	from all this to an ElectorView, and to elector_status
- * act.c		from an ElectorPlan to deeds
+ * act.c		from an ElectorPlan to deeds; election.c and lead.c are parts of it
  * calls.c	what other processes ask: fences, orders, requests
  */
 #ifndef ELECTOR_WORKER_H
@@ -158,7 +158,7 @@ extern void elector_publish(const ElectorView *view, const ElectorPlan *plan);
 extern int	elector_said_index(const char *node);
 extern void elector_forget_answers(void);
 
-/* act.c */
+/* act.c, lead.c */
 extern void elector_act(const ElectorView *view, const ElectorPlan *plan);
 extern void elector_last_will(void);
 
