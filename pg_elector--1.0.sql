@@ -70,7 +70,7 @@ COMMENT ON FUNCTION elector_history_rows() IS 'rows of elector_history';
 CREATE VIEW elector_history AS
     SELECT * FROM elector_history_rows() ORDER BY term;
 COMMENT ON VIEW elector_history IS 'the last hundred leaderships';
-COMMENT ON COLUMN elector_history.term IS 'number of the leadership; grows by one each time';
+COMMENT ON COLUMN elector_history.term IS 'number of the leadership; only grows, by one unless an election came to nothing in between';
 COMMENT ON COLUMN elector_history.leader IS 'node that became leader';
 COMMENT ON COLUMN elector_history.elector IS 'node that ran the change';
 COMMENT ON COLUMN elector_history.timeline IS 'timeline of the term';
@@ -85,6 +85,8 @@ COMMENT ON COLUMN elector_history.revoke_ms IS 'from there until the members wer
 COMMENT ON COLUMN elector_history.establish_ms IS 'the transaction that won leadership in etcd, in milliseconds';
 COMMENT ON COLUMN elector_history.promote_ms IS 'from there until the promotion was complete, in milliseconds';
 COMMENT ON COLUMN elector_history.open_ms IS 'from there until the term was recorded as open, in milliseconds';
+
+GRANT SELECT ON elector_status, elector_lease, elector_history TO PUBLIC;
 
 --
 -- For operators

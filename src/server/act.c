@@ -264,14 +264,11 @@ act_follow(const ElectorView *view)
 		elector_worker_save_state();
 	}
 	worker->fence_stage = ELECTOR_FENCE_IDLE;
-	if (!elector_standby_follow(view->leader.conninfo, view->leader.term))
-	{
-		elector_worker_poll(10000);
-		return;
-	}
 	worker->leader_end = InvalidXLogRecPtr;
 	worker->leader_told_at = 0;
 	elector_store_remove(ELECTOR_PROBLEM_FILE);
+	if (!elector_standby_follow(view->leader.conninfo, view->leader.term))
+		elector_worker_poll(1000000);
 }
 
 /* --- a planned change --- */

@@ -26,6 +26,9 @@
 /* Fresh reports are waited for so long. */
 #define REFRESH_BOUND 500000
 
+/* How often a node looks whether the others can come in. */
+#define OWN_ACCESS_INTERVAL ((ElectorTime) 10 * 1000000)
+
 static ElectorTime refresh_since = 0;
 
 /* --- answering --- */
@@ -62,7 +65,7 @@ fill_answer(ElectorAnswer *answer, ElectorAnswerKind kind)
 	answer->counts = worker->fence_counts && worker->state.stray == 0;	/* S10, S18 */
 	answer->candidate = elector_candidate;
 	answer->priority = elector_priority;
-	answer->etcd = worker->watching && worker->unreachable_since == 0;
+	answer->etcd = worker->unreachable_since == 0;
 
 	/*
 	 * The leader's key outlives it by up to a TTL, and it was last asked up
@@ -338,7 +341,16 @@ static void
 ask_reports(const ElectorView *view)
 {
 	for (int i = 0; i < view->npeers; i++)
+	{
+		/* Ourselves only to see that it works; each failure is an ERROR there. */
+		if (i == view->self)
+		{
+			if (view->now < elector_worker->ask_self_at)
+				continue;
+			elector_worker->ask_self_at = view->now + OWN_ACCESS_INTERVAL;
+		}
 		elector_peers_ask(view->peers[i].node, ELECTOR_ASK_REPORT, "");
+	}
 }
 
 /* Have all peers that answer at all given a fresh report? */

@@ -21,8 +21,10 @@
  */
 #include "elector.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/objectaccess.h"
 #include "executor/executor.h"
 #include "libpq/auth.h"
 #include "miscadmin.h"
@@ -31,12 +33,12 @@
 #include "storage/proc.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
-#include "access/parallel.h"
 
 static ClientAuthentication_hook_type previous_client_authentication = NULL;
 static ExecutorStart_hook_type previous_executor_start = NULL;
 static ExecutorRun_hook_type previous_executor_run = NULL;
 static ProcessUtility_hook_type previous_process_utility = NULL;
+static object_access_hook_type previous_object_access = NULL;
 
 /* This session's role may read through a closed gate. */
 static bool session_exempt = false;
@@ -231,6 +233,17 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 		standard_ExecutorRun(query, direction, count, execute_once);
 }
 
+/* Functions called by the fast path do not pass the executor. */
+static void
+object_access(ObjectAccessType access, Oid class, Oid object, int subobject,
+			  void *arg)
+{
+	if (previous_object_access)
+		previous_object_access(access, class, object, subobject, arg);
+	if (access == OAT_FUNCTION_EXECUTE)
+		check_statement();
+}
+
 /* Does the utility write something that no transaction's abort undoes? */
 static bool
 utility_writes(Node *statement)
@@ -355,5 +368,7 @@ elector_gate_install(void)
 	ExecutorRun_hook = executor_run;
 	previous_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
+	previous_object_access = object_access_hook;
+	object_access_hook = object_access;
 	RegisterXactCallback(transaction_callback, NULL);
 }

@@ -66,8 +66,6 @@ static uint32 wanted_generation = 0;
 static int	idle_sightings = 0;
 static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
 
-/* The leadership elector_standby_follow() is preparing, or has prepared. */
-static uint64 follow_term = 0;
 static bool promote_signaled = false;
 
 static WalReceiverFunctionsType wrapped_functions;
@@ -221,7 +219,6 @@ elector_standby_freeze(ElectorPosition *position)
 	switch (freeze_stage)
 	{
 		case FREEZE_NOT_BEGUN:
-			follow_term = 0;
 			set_upstream("", 0);
 			pg_atomic_write_u64(&elector_shared->read_deadline, 0);
 			write_upstream("", "");
@@ -285,34 +282,25 @@ upstream_conninfo(const char *conninfo)
 bool
 elector_standby_follow(const char *conninfo, uint64 term)
 {
-	static char upstream[ELECTOR_CONNINFO_SIZE];
+	char	   *text = upstream_conninfo(conninfo);
 
-	if (follow_term != term)
+	if (text == NULL || strlen(text) >= ELECTOR_CONNINFO_SIZE)
 	{
-		char	   *text = upstream_conninfo(conninfo);
-
-		if (text == NULL || strlen(text) >= sizeof(upstream))
-		{
-			ereport(LOG,
-					(errmsg("cannot follow the leader: its connection string cannot be used")));
-			return false;
-		}
-		strlcpy(upstream, text, sizeof(upstream));
-		pfree(text);
-		follow_term = term;
-		write_upstream(upstream, NULL);
-	}
-	if (!settings_loaded())
-	{
-		WakeupRecovery();
+		ereport(LOG,
+				(errmsg("cannot follow the leader: its connection string cannot be used")));
 		return false;
 	}
-	if (pg_atomic_read_u64(&elector_shared->upstream_term) != term)
-	{
-		elector_standby_thaw();
-		set_upstream(upstream, term);
-		WakeupRecovery();
-	}
+
+	/*
+	 * Permission first: a walreceiver that is refused is tried again only after
+	 * wal_retrieve_retry_interval.  None can come too early, since the frozen
+	 * server has no primary_conninfo, nor to anywhere else, since permission is
+	 * for this very connection string.
+	 */
+	elector_standby_thaw();
+	set_upstream(text, term);
+	write_upstream(text, NULL);
+	pfree(text);
 	return true;
 }
 

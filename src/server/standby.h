@@ -8,10 +8,12 @@
 #include "elector.h"
 
 /*
- * Each of these takes one step and says whether it is done; the worker calls
- * again in its next round.  None of them waits.
+ * Takes one step and says whether it is done; the worker calls again in its next
+ * round.
  */
 extern bool elector_standby_freeze(ElectorPosition *position);
+
+/* Let the frozen server stream; false if the connection string is unusable. */
 extern bool elector_standby_follow(const char *conninfo, uint64 term);
 
 /* Is the server frozen since the last elector_standby_freeze() said so? */

@@ -125,6 +125,7 @@ typedef struct ElectorWorker
 	XLogRecPtr	checkpoint_before;
 	ElectorTime checkpoint_since;
 	ElectorTime ask_reports_at;
+	ElectorTime ask_self_at;
 
 	ElectorPosition position;	/* valid while frozen */
 	bool		frozen;

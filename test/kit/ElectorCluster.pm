@@ -89,7 +89,7 @@ sub DESTROY { local ($?, $@); $_[0]->teardown if $$ == $owner }
 #   etcd      how many members; e1, e2, ...                         (1)
 #   ttl       pg_elector.lease_ttl                                  (2s)
 #   settings  lines of postgresql.conf for every node, name => value
-#   peer      role of pg_elector.conninfo; made and granted its rights     (postgres)
+#   peer      role of pg_elector.conninfo, which create_schema makes (postgres)
 #   plain     without pg_elector: replication by hand (for comparisons)
 sub new
 {
@@ -1042,7 +1042,7 @@ sub term { my ($self, $node) = @_; return $self->psql($node, 'SELECT elector_ter
 # Clients; see ElectorClients
 #--------------------------------------------------------------------------
 
-# The application's role and tables, the extension, and the peers' role.
+# The extension, the peers' role, and what the clients need.
 sub create_schema
 {
 	my ($self, $node) = @_;
@@ -1053,6 +1053,13 @@ sub create_schema
 		$self->psql($node, 'CREATE EXTENSION pg_elector');
 		$self->psql($node, "SELECT elector_grant_peer('$peer')") if $peer ne 'postgres';
 	}
+	return $self->create_tables($node);
+}
+
+# The application's role and tables.
+sub create_tables
+{
+	my ($self, $node) = @_;
 	$self->psql($node, <<'END');
 CREATE ROLE app LOGIN;
 CREATE TABLE public.rows (n bigint NOT NULL, at timestamptz DEFAULT clock_timestamp());
