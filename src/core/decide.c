@@ -211,7 +211,8 @@ elector_decide_handover(const ElectorView *view)
 		/* A report may be under way; the bound above ends the waiting. */
 		if (view->handover.since == 0 ||
 			view->now < view->handover.since + 2 * view->fence_timeout)
-			return elector_plan_wait(view, blocked, view->now + 20000);
+			return elector_plan_wait(view, ELECTOR_BECAUSE_REQUESTED,
+									 view->now + 20000);
 		return elector_plan(view, ELECTOR_CANCEL, blocked);
 	}
 	if (!view->handover.checkpointed)
@@ -311,7 +312,10 @@ decide_following(const ElectorView *view)
 		return elector_plan(view, ELECTOR_DROP_ORDER, ELECTOR_BECAUSE_ORDER_STALE);
 
 	if (!view->recovering)
-		return elector_plan(view, ELECTOR_DEMOTE, ELECTOR_BECAUSE_OTHER_LEADS);
+		return elector_plan(view, ELECTOR_DEMOTE,
+							view->position.timeline == view->state.allotted ?
+							ELECTOR_BECAUSE_OTHER_LEADS :
+							ELECTOR_BECAUSE_PROMOTED_BY_HAND);
 
 	/*
 	 * We have obeyed a fence for a newer term, whose elector may be about to

@@ -364,7 +364,8 @@ refreshed(const ElectorView *view)
 		const ElectorPeerView *peer = &view->peers[i];
 
 		if (i != view->self && peer->reported_at < refresh_since &&
-			!(peer->silent_since != 0 && peer->silent_since < refresh_since))
+			!(peer->silent_since != 0 &&
+			  peer->silent_since + REFRESH_BOUND < refresh_since))
 			return false;
 	}
 	return true;
@@ -490,6 +491,8 @@ note_own_access(const char *error)
 {
 	char	   *kept = elector_worker->access_error;
 
+	if (elector_worker->stopping || elector_postmaster_stopping())
+		return;
 	if (error == NULL)
 		error = "";
 	if (strcmp(kept, error) == 0)

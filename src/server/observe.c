@@ -229,7 +229,11 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 	ElectorTime age;
 
 	detail[0] = '\0';
-	if (!view->known && elector_worker->error[0] != '\0')
+	if (view->gate_open && view->now >= view->deadline)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "takes no writes until etcd has confirmed its lease again%s%.150s",
+				 elector_worker->error[0] != '\0' ? ": " : "", elector_worker->error);
+	else if (!view->known && elector_worker->error[0] != '\0')
 		strlcpy(detail, elector_worker->error, ELECTOR_TEXT_SIZE);
 	else if (view->recovering && view->upstream_term != 0 &&
 			 plan->reason == ELECTOR_BECAUSE_FOLLOWING)
@@ -282,9 +286,14 @@ describe_rows(ElectorShared *shared)
 		said = elector_said_index(row->member.node);
 		if (said >= 0)
 		{
+			ElectorTime silent_since = elector_peers_silent_since(row->member.node);
+
+			/* A question that has just been asked is no silence yet. */
 			row->report = worker->said[said].report;
 			row->reported = row->report.present &&
-				elector_peers_silent_since(row->member.node) == 0;
+				(silent_since == 0 ||
+				 (elector_peers_error(row->member.node)[0] == '\0' &&
+				  elector_now() < silent_since + (ElectorTime) elector_fence_timeout * 1000));
 		}
 		if (!row->reported)
 			strlcpy(row->report.detail, elector_peers_error(row->member.node),
@@ -304,7 +313,9 @@ elector_publish(const ElectorView *view, const ElectorPlan *plan)
 	const char *state = elector_reason_name(plan->reason);
 
 	describe(plan, view, detail);
-	if (plan->reason == ELECTOR_BECAUSE_FOLLOWING)
+	if (view->gate_open && view->now >= view->deadline)
+		state = "closed";
+	else if (plan->reason == ELECTOR_BECAUSE_FOLLOWING)
 		state = WalRcvStreaming() ? "streaming" : "connecting";
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);

@@ -42,6 +42,9 @@
 /* A round that comes this much later than it should is late. */
 #define LATE 500000
 
+/* How often a standby that should stream and does not is woken. */
+#define WAKE_INTERVAL 200000
+
 /* A failed rejoin is tried again after this time. */
 #define REJOIN_INTERVAL ((ElectorTime) 30 * 1000000)
 
@@ -226,6 +229,22 @@ keep_up(const ElectorView *view)
 	 */
 	if (view->known && view->recovering && !view->leader.present && view->term.released)
 		WakeupRecovery();
+
+	/*
+	 * A startup process that has lost its stream tries again only after
+	 * wal_retrieve_retry_interval; when the leader is there it need not wait.
+	 */
+	if (view->recovering && view->upstream_term != 0 && !WalRcvStreaming() &&
+		view->known && view->leader.present &&
+		elector_peers_silent_since(view->leader.node) == 0)
+	{
+		if (view->now >= elector_worker->wake_at)
+		{
+			elector_worker->wake_at = view->now + WAKE_INTERVAL;
+			WakeupRecovery();
+		}
+		elector_worker_poll(WAKE_INTERVAL);
+	}
 
 	if (view->known && elector_worker->lock_since != 0 &&
 		(!view->election.present ||

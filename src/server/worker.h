@@ -126,6 +126,7 @@ typedef struct ElectorWorker
 	ElectorTime checkpoint_since;
 	ElectorTime ask_reports_at;
 	ElectorTime ask_self_at;
+	ElectorTime wake_at;		/* the startup process, when it does not stream */
 
 	ElectorPosition position;	/* valid while frozen */
 	bool		frozen;

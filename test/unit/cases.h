@@ -184,6 +184,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("state.timeline", state.timeline, CASE_UINT32),
 	CASE_FIELD("state.caught_up", state.caught_up, CASE_BOOL),
 	CASE_FIELD("state.stray", state.stray, CASE_UINT32),
+	CASE_FIELD("state.allotted", state.allotted, CASE_UINT32),
 	CASE_FIELD("started_at", started_at, CASE_TIME),
 	CASE_FIELD("recovering", recovering, CASE_BOOL),
 	CASE_FIELD("frozen", frozen, CASE_BOOL),
