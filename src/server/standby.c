@@ -284,7 +284,9 @@ elector_standby_follow(const char *conninfo, uint64 term)
 {
 	char	   *text = upstream_conninfo(conninfo);
 
-	if (text == NULL || strlen(text) >= ELECTOR_CONNINFO_SIZE)
+	/* It came from etcd, and goes into a configuration file. */
+	if (text == NULL || strlen(text) >= ELECTOR_CONNINFO_SIZE ||
+		strpbrk(text, "\n\r") != NULL)
 	{
 		ereport(LOG,
 				(errmsg("cannot follow the leader: its connection string cannot be used")));

@@ -38,6 +38,7 @@ use ElectorProcess qw(now now_us run_command must_run spawn process_alive wait_g
 use Exporter qw(import);
 use File::Basename qw(dirname);
 use File::Path qw(make_path remove_tree);
+use File::Spec;
 use File::Temp qw(tempdir);
 use JSON::PP qw(decode_json);
 use Scalar::Util qw(weaken);
@@ -101,6 +102,16 @@ sub new
 	my $top = $ENV{ELECTOR_TEST_TMP} // 'tmp_check';
 	make_path($top);
 	$top = abs_path($top);
+
+	# The servers' user has to get there, which a checkout in somebody's home
+	# may not allow.
+	my $closed = 0;
+	for (my $path = $top; $path ne '/'; $path = dirname($path))
+	{
+		$closed = 1 unless (stat $path)[2] & 0001;
+	}
+	$top = File::Spec->tmpdir if $closed;
+
 	my ($test) = (split m{/}, $0)[-1] =~ /^([\w-]+)/;
 	my $base = tempdir("$test-XXXXXX", DIR => $top);
 	push @directories, $base;
