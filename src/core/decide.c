@@ -21,6 +21,7 @@
 #include "decide.h"
 #include "durability.h"
 #include "elect.h"
+#include "rules.h"
 
 #include <assert.h>
 #include <string.h>
@@ -102,6 +103,18 @@ elector_state_counts(const ElectorState *state, uint64_t opened_term)
 	if (opened_term == 0)
 		return true;			/* nothing was ever acknowledged */
 	return state->present && state->caught_up && state->term >= opened_term;
+}
+
+bool
+elector_is_predecessor(const ElectorState *state, const ElectorState *now)
+{
+	if (!state->present || state->instance[0] == '\0' ||
+		strcmp(state->instance, now->instance) == 0)
+		return false;
+	if (!ELECTOR_RULE(SAME_DIRECTORY))
+		return true;
+	return now->boot_id[0] != '\0' && strcmp(state->boot_id, now->boot_id) == 0 &&
+		state->device == now->device && state->inode == now->inode;
 }
 
 ElectorFenceVerdict

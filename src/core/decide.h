@@ -94,6 +94,14 @@ extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,
 extern bool elector_state_counts(const ElectorState *state, uint64_t opened_term);
 
 /*
+ * Is the server that wrote this state our dead predecessor?  So it is if the
+ * machine has not been booted since and the data directory is the same one; that
+ * the predecessor is dead is PostgreSQL's own interlock's word (S9).  now is what
+ * this server would write.
+ */
+extern bool elector_is_predecessor(const ElectorState *state, const ElectorState *now);
+
+/*
  * An order to establish itself arrives.  position is what this node answered
  * to the fence (S10).
  */

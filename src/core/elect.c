@@ -14,6 +14,7 @@
  */
 #include "elect.h"
 #include "durability.h"
+#include "rules.h"
 
 #include <string.h>
 

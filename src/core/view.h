@@ -13,35 +13,7 @@
 #ifndef ELECTOR_VIEW_H
 #define ELECTOR_VIEW_H
 
-#include "records.h"
-
-/* What a member says when it is fenced, or why it did not. */
-typedef enum ElectorAnswerKind
-{
-	ELECTOR_ANSWER_NONE,		/* not yet */
-	ELECTOR_ANSWER_FENCED,		/* obeyed; the other fields hold */
-	ELECTOR_ANSWER_REFUSED,		/* keeps a newer term; see kept_term */
-	ELECTOR_ANSWER_FAILED		/* cannot be reached, or said something else */
-} ElectorAnswerKind;
-
-typedef struct ElectorAnswer
-{
-	ElectorAnswerKind kind;
-	char		instance[ELECTOR_INSTANCE_SIZE];
-	uint64_t	kept_term;		/* highest term it has obeyed */
-	uint32_t	kept_timeline;	/* highest timeline it has heard of */
-	ElectorPosition position;	/* the last WAL record it holds (S5) */
-	bool		primary;		/* not in recovery: candidate in place only */
-	bool		counts;			/* its history is known not to have been lost
-								 * (S10) */
-	bool		candidate;
-	int32_t		priority;
-	bool		etcd;			/* it reaches etcd, so it can establish itself */
-	bool		lag_known;		/* it heard of the leader in the leader's last
-								 * TTL */
-	int64_t		lag;			/* bytes it is behind what the leader last
-								 * told */
-} ElectorAnswer;
+#include "messages.h"
 
 /* One member, as this elector sees it. */
 typedef struct ElectorPeerView

@@ -569,7 +569,7 @@ run_transfers(ElectorEtcd *etcd)
 }
 
 static void
-call_back(const Request *request, ElectorAnswer *answer)
+call_back(const Request *request, ElectorGatewayAnswer *answer)
 {
 	answer->reply.endpoint = request->etcd->endpoints.url[request->endpoint];
 	if (request->callback != NULL)
@@ -583,7 +583,7 @@ call_back(const Request *request, ElectorAnswer *answer)
 static void
 watch_message(Request *request, const char *text, size_t length)
 {
-	ElectorAnswer answer;
+	ElectorGatewayAnswer answer;
 
 	elector_answer_read(&answer, &request->call, request->http_status, text, length);
 	if (answer.reply.status == ELECTOR_ETCD_OK)
@@ -699,7 +699,7 @@ static void
 deliver(Request *request)
 {
 	ElectorEtcd *etcd = request->etcd;
-	ElectorAnswer answer = {.unavailable = false};
+	ElectorGatewayAnswer answer = {.unavailable = false};
 
 	if (!request->answered)
 		elector_answer_fail(&answer, ELECTOR_ETCD_UNKNOWN, false, "%s", request->error);

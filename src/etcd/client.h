@@ -18,9 +18,7 @@
 #ifndef ELECTOR_ETCD_CLIENT_H
 #define ELECTOR_ETCD_CLIENT_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "../core/errand.h"
 
 typedef struct ElectorEtcd ElectorEtcd;
 typedef struct ElectorTxn ElectorTxn;
@@ -31,14 +29,6 @@ typedef struct ElectorTxn ElectorTxn;
 														 * or of one watch
 														 * message */
 #define ELECTOR_ETCD_KVS_MAX		4096	/* keys in one reply */
-
-typedef enum ElectorEtcdStatus
-{
-	ELECTOR_ETCD_OK,
-	ELECTOR_ETCD_UNKNOWN,		/* no usable answer: may or may not have
-								 * happened */
-	ELECTOR_ETCD_REFUSED		/* etcd answered with an error: did not happen */
-} ElectorEtcdStatus;
 
 typedef struct ElectorEtcdKv
 {

@@ -397,7 +397,7 @@ elector_body_txn(const ElectorTxn *txn, ElectorCall *call)
  */
 
 void
-elector_answer_free(ElectorAnswer *answer)
+elector_answer_free(ElectorGatewayAnswer *answer)
 {
 	cJSON_Delete(answer->root);
 	free(answer->kvs);
@@ -409,7 +409,7 @@ elector_answer_free(ElectorAnswer *answer)
  * whole or none.
  */
 void
-elector_answer_fail(ElectorAnswer *answer, ElectorEtcdStatus status,
+elector_answer_fail(ElectorGatewayAnswer *answer, ElectorEtcdStatus status,
 					bool unavailable, const char *fmt,...)
 {
 	va_list		args;
@@ -431,7 +431,7 @@ elector_answer_fail(ElectorAnswer *answer, ElectorEtcdStatus status,
 }
 
 static void
-answer_malformed(ElectorAnswer *answer, const char *what)
+answer_malformed(ElectorGatewayAnswer *answer, const char *what)
 {
 	elector_answer_fail(answer, ELECTOR_ETCD_UNKNOWN, true,
 						"malformed reply: %s", what);
@@ -520,7 +520,7 @@ is_unavailability(const char *message)
  * or "code": n, "message": text}}.  True if this was one.
  */
 static bool
-read_error(ElectorAnswer *answer, long http_status)
+read_error(ElectorGatewayAnswer *answer, long http_status)
 {
 	const cJSON *root = answer->root;
 	const cJSON *error = elector_value_get(root, "error");
@@ -558,7 +558,7 @@ read_error(ElectorAnswer *answer, long http_status)
 
 /* Append what kv describes; true unless it is malformed. */
 static bool
-read_kv(ElectorAnswer *answer, const cJSON *object, bool deleted)
+read_kv(ElectorGatewayAnswer *answer, const cJSON *object, bool deleted)
 {
 	const cJSON *key = elector_value_get(object, "key");
 	const cJSON *value = elector_value_get(object, "value");
@@ -600,7 +600,7 @@ read_kv(ElectorAnswer *answer, const cJSON *object, bool deleted)
 }
 
 static void
-read_txn(ElectorAnswer *answer, const ElectorCall *call)
+read_txn(ElectorGatewayAnswer *answer, const ElectorCall *call)
 {
 	const cJSON *responses = elector_value_get(answer->root, "responses");
 	const cJSON *response;
@@ -640,7 +640,7 @@ read_txn(ElectorAnswer *answer, const ElectorCall *call)
 }
 
 static void
-read_canceled(ElectorAnswer *answer, const cJSON *result, int64_t compact_revision)
+read_canceled(ElectorGatewayAnswer *answer, const cJSON *result, int64_t compact_revision)
 {
 	const cJSON *reason = elector_value_get(result, "cancel_reason");
 	const char *text = cJSON_IsString(reason) ? reason->valuestring : "";
@@ -658,7 +658,7 @@ read_canceled(ElectorAnswer *answer, const cJSON *result, int64_t compact_revisi
 }
 
 static void
-read_watch(ElectorAnswer *answer)
+read_watch(ElectorGatewayAnswer *answer)
 {
 	const cJSON *result = elector_value_get(answer->root, "result");
 	const cJSON *events = elector_value_get(result, "events");
@@ -706,7 +706,7 @@ read_watch(ElectorAnswer *answer)
  * Only one without "grantedTTL" is gone.
  */
 static void
-read_timetolive(ElectorAnswer *answer)
+read_timetolive(ElectorGatewayAnswer *answer)
 {
 	int64_t		granted;
 
@@ -723,7 +723,7 @@ read_timetolive(ElectorAnswer *answer)
 
 /* A stream's answer is wrapped; unwrapping keeps answer->root its owner. */
 static void
-unwrap_result(ElectorAnswer *answer)
+unwrap_result(ElectorGatewayAnswer *answer)
 {
 	cJSON	   *result = elector_value_get(answer->root, "result");
 
@@ -736,7 +736,7 @@ unwrap_result(ElectorAnswer *answer)
 }
 
 static void
-read_lease_answer(ElectorAnswer *answer, const ElectorCall *call)
+read_lease_answer(ElectorGatewayAnswer *answer, const ElectorCall *call)
 {
 	ElectorEtcdReply *reply = &answer->reply;
 
@@ -761,7 +761,7 @@ read_lease_answer(ElectorAnswer *answer, const ElectorCall *call)
 }
 
 void
-elector_answer_read(ElectorAnswer *answer, const ElectorCall *call,
+elector_answer_read(ElectorGatewayAnswer *answer, const ElectorCall *call,
 					long http_status, const char *text, size_t length)
 {
 	assert(text[length] == '\0');

@@ -31,7 +31,7 @@ typedef struct ElectorCall
 #define ELECTOR_ANSWER_ERROR_SIZE	256
 
 /* An answer, and what its reply points to. */
-typedef struct ElectorAnswer
+typedef struct ElectorGatewayAnswer
 {
 	ElectorEtcdReply reply;
 	bool		unavailable;	/* this endpoint is of no use now */
@@ -39,7 +39,7 @@ typedef struct ElectorAnswer
 	cJSON	   *root;			/* keys and values live in here */
 	ElectorEtcdKv *kvs;
 	size_t		kvs_size;
-} ElectorAnswer;
+} ElectorGatewayAnswer;
 
 /* The path after the endpoint. */
 extern const char *elector_call_path(ElectorCallKind kind);
@@ -55,11 +55,11 @@ extern char *elector_body_watch(const char *key, const char *range_end,
  * Read an answer: text[length] must be NUL.  For a watch it is one message.
  * elector_answer_fail() makes an answer of what is none.
  */
-extern void elector_answer_read(ElectorAnswer *answer, const ElectorCall *call,
+extern void elector_answer_read(ElectorGatewayAnswer *answer, const ElectorCall *call,
 								long http_status, const char *text, size_t length);
-extern void elector_answer_fail(ElectorAnswer *answer, ElectorEtcdStatus status,
+extern void elector_answer_fail(ElectorGatewayAnswer *answer, ElectorEtcdStatus status,
 								bool unavailable, const char *fmt,...)
 			__attribute__((format(printf, 4, 5)));
-extern void elector_answer_free(ElectorAnswer *answer);
+extern void elector_answer_free(ElectorGatewayAnswer *answer);
 
 #endif							/* ELECTOR_ETCD_GATEWAY_H */

@@ -83,26 +83,15 @@ elector_mirror_read(const ElectorMirror *mirror)
 	return txn;
 }
 
-ElectorNode *
-elector_mirror_node(ElectorMirror *mirror, const char *node)
-{
-	for (int i = 0; i < mirror->nnodes; i++)
-	{
-		if (strcmp(mirror->nodes[i].member.node, node) == 0)
-			return &mirror->nodes[i];
-	}
-	return NULL;
-}
-
 /* The node's entry, made if need be; NULL if there are too many. */
 static ElectorNode *
 need_node(ElectorMirror *mirror, const char *name)
 {
-	ElectorNode *node = elector_mirror_node(mirror, name);
+	ElectorNode *node = elector_cluster_node(&mirror->cluster, name);
 
-	if (node == NULL && mirror->nnodes < ELECTOR_MEMBERS_MAX)
+	if (node == NULL && mirror->cluster.nnodes < ELECTOR_MEMBERS_MAX)
 	{
-		node = &mirror->nodes[mirror->nnodes++];
+		node = &mirror->cluster.nodes[mirror->cluster.nnodes++];
 		memset(node, 0, sizeof(*node));
 		snprintf(node->member.node, sizeof(node->member.node), "%s", name);
 		snprintf(node->alive.node, sizeof(node->alive.node), "%s", name);
@@ -120,7 +109,7 @@ apply_member(ElectorMirror *mirror, const char *name, const ElectorEtcdKv *kv)
 		return false;
 	if (kv->deleted)
 	{
-		node = elector_mirror_node(mirror, name);
+		node = elector_cluster_node(&mirror->cluster, name);
 		if (node != NULL)
 			node->member.present = false;
 		return true;
@@ -144,7 +133,7 @@ apply_alive(ElectorMirror *mirror, const char *name, const ElectorEtcdKv *kv)
 		return false;
 	if (kv->deleted)
 	{
-		node = elector_mirror_node(mirror, name);
+		node = elector_cluster_node(&mirror->cluster, name);
 		if (node != NULL)
 			node->alive.present = false;
 		return true;
@@ -172,13 +161,13 @@ apply_leader(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 		readable = elector_leader_from_json(kv->value, &leader);
 
 		/* Overwritten by a stranger, it is still the key its owner created. */
-		if (!readable && mirror->leader.create_revision == kv->create_revision)
-			leader = mirror->leader;
+		if (!readable && mirror->cluster.leader.create_revision == kv->create_revision)
+			leader = mirror->cluster.leader;
 		leader.present = true;
 		leader.lease = kv->lease;
 		leader.create_revision = kv->create_revision;
 	}
-	mirror->leader = leader;
+	mirror->cluster.leader = leader;
 	return readable;
 }
 
@@ -192,13 +181,13 @@ apply_election(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 	if (!kv->deleted)
 	{
 		readable = elector_election_from_json(kv->value, &election);
-		if (!readable && mirror->election.create_revision == kv->create_revision)
-			election = mirror->election;
+		if (!readable && mirror->cluster.election.create_revision == kv->create_revision)
+			election = mirror->cluster.election;
 		election.present = true;
 		election.lease = kv->lease;
 		election.create_revision = kv->create_revision;
 	}
-	mirror->election = election;
+	mirror->cluster.election = election;
 	return readable;
 }
 
@@ -215,7 +204,7 @@ apply_term(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 		term.present = true;
 		term.mod_revision = kv->mod_revision;
 	}
-	mirror->term = term;
+	mirror->cluster.term = term;
 	return true;
 }
 
@@ -232,7 +221,7 @@ apply_request(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 		request.present = true;
 		request.create_revision = kv->create_revision;
 	}
-	mirror->request = request;
+	mirror->cluster.request = request;
 	return true;
 }
 
@@ -248,7 +237,7 @@ apply_system(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 		 sscanf(kv->value, "%" SCNu64 "%c", &system, &behind) != 1 ||
 		 system == 0))
 		return false;
-	mirror->system = system;
+	mirror->cluster.system = system;
 	return true;
 }
 
@@ -349,16 +338,16 @@ forget_nodes(ElectorMirror *mirror)
 {
 	int			kept = 0;
 
-	for (int i = 0; i < mirror->nnodes; i++)
+	for (int i = 0; i < mirror->cluster.nnodes; i++)
 	{
-		if (mirror->nodes[i].member.present || mirror->nodes[i].alive.present)
+		if (mirror->cluster.nodes[i].member.present || mirror->cluster.nodes[i].alive.present)
 		{
 			if (kept != i)
-				mirror->nodes[kept] = mirror->nodes[i];
+				mirror->cluster.nodes[kept] = mirror->cluster.nodes[i];
 			kept++;
 		}
 	}
-	mirror->nnodes = kept;
+	mirror->cluster.nnodes = kept;
 }
 
 /* Does the reply hold this key?  Its value may be unreadable. */
@@ -385,18 +374,18 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 	memset(&seen, 0, sizeof(seen));
 	apply_all(mirror, reply, &seen);
 	if (!seen.system)
-		mirror->system = 0;
+		mirror->cluster.system = 0;
 	if (!seen.leader)
-		memset(&mirror->leader, 0, sizeof(mirror->leader));
+		memset(&mirror->cluster.leader, 0, sizeof(mirror->cluster.leader));
 	if (!seen.election)
-		memset(&mirror->election, 0, sizeof(mirror->election));
+		memset(&mirror->cluster.election, 0, sizeof(mirror->cluster.election));
 	if (!seen.term)
-		memset(&mirror->term, 0, sizeof(mirror->term));
+		memset(&mirror->cluster.term, 0, sizeof(mirror->cluster.term));
 	if (!seen.request)
-		memset(&mirror->request, 0, sizeof(mirror->request));
-	for (int i = 0; i < mirror->nnodes; i++)
+		memset(&mirror->cluster.request, 0, sizeof(mirror->cluster.request));
+	for (int i = 0; i < mirror->cluster.nnodes; i++)
 	{
-		ElectorNode *node = &mirror->nodes[i];
+		ElectorNode *node = &mirror->cluster.nodes[i];
 
 		if (!reply_has(reply, mirror->keys.prefix, "members/", node->member.node))
 			node->member.present = false;
@@ -404,11 +393,11 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 			node->alive.present = false;
 	}
 	forget_nodes(mirror);
-	mirror->revision = reply->revision;
+	mirror->cluster.revision = reply->revision;
 
 	/* An unreadable term that we never knew: better no view than a wrong one. */
-	mirror->complete = !(seen.term && !mirror->term.present) &&
-		!(seen.system && mirror->system == 0);
+	mirror->cluster.complete = !(seen.term && !mirror->cluster.term.present) &&
+		!(seen.system && mirror->cluster.system == 0);
 }
 
 void
@@ -426,7 +415,110 @@ elector_mirror_apply(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 	/* The header may be ahead of the events that are still to come. */
 	for (size_t i = 0; i < reply->nkvs; i++)
 	{
-		if (reply->kvs[i].mod_revision > mirror->revision)
-			mirror->revision = reply->kvs[i].mod_revision;
+		if (reply->kvs[i].mod_revision > mirror->cluster.revision)
+			mirror->cluster.revision = reply->kvs[i].mod_revision;
 	}
+}
+
+/* --- changes --- */
+
+static const char *
+key_name(const ElectorKeys *keys, ElectorKey key, const ElectorChange *change,
+		 char *history_key)
+{
+	switch (key)
+	{
+		case ELECTOR_KEY_SYSTEM:
+			return keys->system;
+		case ELECTOR_KEY_MEMBER:
+			return keys->member;
+		case ELECTOR_KEY_ALIVE:
+			return keys->alive;
+		case ELECTOR_KEY_LEADER:
+			return keys->leader;
+		case ELECTOR_KEY_ELECTION:
+			return keys->election;
+		case ELECTOR_KEY_TERM:
+			return keys->term;
+		case ELECTOR_KEY_REQUEST:
+			return keys->request;
+		case ELECTOR_KEY_HISTORY:
+			elector_keys_history(keys, change->history.term, history_key, ELECTOR_KEY_SIZE);
+			return history_key;
+		case ELECTOR_KEYS:
+			break;
+	}
+	return NULL;
+}
+
+static char *
+value_json(ElectorKey key, const ElectorChange *change)
+{
+	char	   *text;
+
+	switch (key)
+	{
+		case ELECTOR_KEY_SYSTEM:
+			text = malloc(ELECTOR_NAME_SIZE);
+			if (text != NULL)
+				snprintf(text, ELECTOR_NAME_SIZE, "%" PRIu64, change->system);
+			return text;
+		case ELECTOR_KEY_MEMBER:
+			return elector_member_to_json(&change->member);
+		case ELECTOR_KEY_ALIVE:
+			return elector_alive_to_json(&change->alive);
+		case ELECTOR_KEY_LEADER:
+			return elector_leader_to_json(&change->leader);
+		case ELECTOR_KEY_ELECTION:
+			return elector_election_to_json(&change->election);
+		case ELECTOR_KEY_TERM:
+			return elector_term_to_json(&change->term);
+		case ELECTOR_KEY_REQUEST:
+			return elector_request_to_json(&change->request);
+		case ELECTOR_KEY_HISTORY:
+			return elector_history_to_json(&change->history);
+		case ELECTOR_KEYS:
+			break;
+	}
+	return NULL;
+}
+
+ElectorTxn *
+elector_mirror_txn(const ElectorMirror *mirror, const ElectorChange *change)
+{
+	ElectorTxn *txn = elector_txn_create();
+
+	if (txn == NULL)
+		return NULL;
+	for (ElectorKey key = 0; key < ELECTOR_KEYS; key++)
+	{
+		const ElectorKeyChange *one = &change->keys[key];
+		char		history_key[ELECTOR_KEY_SIZE];
+		const char *name = key_name(&mirror->keys, key, change, history_key);
+		char	   *json;
+
+		if (one->if_created)
+			elector_txn_if_created(txn, name, one->revision);
+		if (one->if_modified)
+			elector_txn_if_modified(txn, name, one->revision);
+		switch (one->write)
+		{
+			case ELECTOR_WRITE_NONE:
+				break;
+			case ELECTOR_WRITE_DELETE:
+				elector_txn_delete(txn, name);
+				break;
+			case ELECTOR_WRITE_PUT:
+				json = value_json(key, change);
+				if (json == NULL)
+				{
+					elector_txn_destroy(txn);
+					return NULL;
+				}
+				elector_txn_put(txn, name, json, one->lease);
+				free(json);
+				break;
+		}
+	}
+	return txn;
 }

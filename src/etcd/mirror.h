@@ -7,7 +7,7 @@
 #ifndef ELECTOR_ETCD_MIRROR_H
 #define ELECTOR_ETCD_MIRROR_H
 
-#include "../core/records.h"
+#include "../core/change.h"
 #include "client.h"
 
 #define ELECTOR_KEY_SIZE	256
@@ -28,26 +28,10 @@ typedef struct ElectorKeys
 	char		history_end[ELECTOR_KEY_SIZE];
 } ElectorKeys;
 
-typedef struct ElectorNode
-{
-	ElectorMember member;
-	ElectorAlive alive;
-} ElectorNode;
-
 typedef struct ElectorMirror
 {
 	ElectorKeys keys;
-	bool		complete;		/* loaded once, and nothing unreadable that
-								 * counts */
-	int64_t		revision;		/* of etcd's store, up to which this is
-								 * current */
-	uint64_t	system;			/* 0: not there */
-	ElectorLeader leader;
-	ElectorElection election;
-	ElectorTerm term;
-	ElectorRequest request;
-	int			nnodes;
-	ElectorNode nodes[ELECTOR_MEMBERS_MAX];
+	ElectorCluster cluster;
 	int			nhistory;		/* newest last */
 	ElectorHistory history[ELECTOR_HISTORY_MAX];
 
@@ -73,7 +57,8 @@ extern void elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *r
 /* Take a message of the watch in. */
 extern void elector_mirror_apply(ElectorMirror *mirror, const ElectorEtcdReply *reply);
 
-/* The node's entry, or NULL. */
-extern ElectorNode *elector_mirror_node(ElectorMirror *mirror, const char *node);
+/* The change as a request, which elector_etcd_commit() frees; NULL: no memory. */
+extern ElectorTxn *elector_mirror_txn(const ElectorMirror *mirror,
+									  const ElectorChange *change);
 
 #endif							/* ELECTOR_ETCD_MIRROR_H */

@@ -147,47 +147,6 @@ talk_revoke(Talk *talk, int64 lease)
 	return talk_wait(talk) || (talk->answered && talk->status == ELECTOR_ETCD_REFUSED);
 }
 
-/*
- * The transaction.  A `term` record that is not of this leadership, or cannot
- * be read, is left alone; then the key goes without a word, and the others wait
- * for the lease (S9), which is revoked anyway.
- */
-static ElectorTxn *
-release_txn(const ElectorMirror *mirror, const ElectorLeadership *leadership,
-			const ElectorTodo *todo, const ElectorPosition *position)
-{
-	const ElectorKeys *keys = &mirror->keys;
-	ElectorTxn *txn = elector_txn_create();
-
-	elector_txn_if_created(txn, keys->leader, leadership->create_revision);
-	if (mirror->term.present && mirror->term.term == leadership->term)
-	{
-		ElectorTerm *term = pg_malloc(sizeof(ElectorTerm));
-		char	   *json;
-
-		*term = mirror->term;
-		term->released = true;
-		term->released_at = *position;
-		if (todo->kind == ELECTOR_TODO_HANDOVER)
-			strlcpy(term->heir, todo->leader, sizeof(term->heir));
-		json = elector_term_to_json(term);
-		if (json)
-		{
-			elector_txn_if_modified(txn, keys->term, mirror->term.mod_revision);
-			elector_txn_put(txn, keys->term, json, 0);
-		}
-		free(json);
-		pg_free(term);
-	}
-	elector_txn_delete(txn, keys->leader);
-	if (mirror->election.present && strcmp(mirror->election.node, leadership->node) == 0)
-	{
-		elector_txn_if_created(txn, keys->election, mirror->election.create_revision);
-		elector_txn_delete(txn, keys->election);
-	}
-	return txn;
-}
-
 /* Where the server was shut down; nowhere if it was not. */
 static ElectorPosition
 shutdown_position(const char *data_directory)
@@ -208,22 +167,32 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 				const ElectorTodo *todo)
 {
 	ElectorPosition position = shutdown_position(program->data_directory);
+	ElectorChange *change;
 	bool		over = false;
 	bool		released = false;
 	Talk		talk;
 
 	if (!talk_begin(&talk, program, RELEASE_BOUND))
 		return;
+	change = pg_malloc(sizeof(ElectorChange));
 
 	while (!over && microseconds() < talk.deadline)
 	{
 		if (talk_read(&talk))
 		{
-			if (!talk.mirror->leader.present ||
-				talk.mirror->leader.create_revision != leadership->create_revision)
+			const ElectorLeader *leader = &talk.mirror->cluster.leader;
+
+			if (!leader->present ||
+				leader->create_revision != leadership->create_revision)
 				over = true;
-			else if (talk_commit(&talk, release_txn(talk.mirror, leadership, todo, &position)))
-				over = released = talk.succeeded;
+			else
+			{
+				/* What `term` says of another leadership is left alone. */
+				elector_change_release(change, &talk.mirror->cluster, leadership, &position,
+									   todo->kind == ELECTOR_TODO_HANDOVER ? todo->leader : "");
+				if (talk_commit(&talk, elector_mirror_txn(talk.mirror, change)))
+					over = released = talk.succeeded;
+			}
 		}
 		if (!over)
 			pg_usleep(PAUSE);
@@ -242,6 +211,7 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 					over ? "revoke the leader's lease" : "release leadership", talk.error);
 		elector_log_detail("The lease expires by itself.");
 	}
+	pg_free(change);
 	talk_end(&talk);
 }
 
@@ -258,7 +228,7 @@ elector_find_leader(const ElectorProgram *program, ElectorLeader *leader)
 	{
 		if (talk_read(&talk))
 		{
-			*leader = talk.mirror->leader;
+			*leader = talk.mirror->cluster.leader;
 			found = leader->present && strcmp(leader->node, program->node) != 0;
 			break;
 		}

@@ -19,7 +19,7 @@
  * and some get their transaction id only after PRE_COMMIT (NOTIFY).  So
  * utilities that write are refused when they begin.
  */
-#include "elector.h"
+#include "library.h"
 
 #include "access/parallel.h"
 #include "access/xact.h"

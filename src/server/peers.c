@@ -334,9 +334,9 @@ elector_peers_sync(const ElectorMirror *mirror)
 	{
 		bool		kept = false;
 
-		for (int j = 0; j < mirror->nnodes; j++)
+		for (int j = 0; j < mirror->cluster.nnodes; j++)
 		{
-			const ElectorMember *member = &mirror->nodes[j].member;
+			const ElectorMember *member = &mirror->cluster.nodes[j].member;
 
 			kept |= member->present && strcmp(member->node, peers[i].node) == 0 &&
 				strcmp(member->conninfo, peers[i].conninfo) == 0;
@@ -347,9 +347,9 @@ elector_peers_sync(const ElectorMirror *mirror)
 			peers[i] = peers[--npeers];
 		}
 	}
-	for (int j = 0; j < mirror->nnodes; j++)
+	for (int j = 0; j < mirror->cluster.nnodes; j++)
 	{
-		const ElectorMember *member = &mirror->nodes[j].member;
+		const ElectorMember *member = &mirror->cluster.nodes[j].member;
 
 		if (!member->present ||
 			find(member->node) != NULL || npeers == ELECTOR_MEMBERS_MAX)

@@ -5,19 +5,10 @@
 #ifndef ELECTOR_PEERS_H
 #define ELECTOR_PEERS_H
 
-#include "elector.h"
+#include "library.h"
 #include "storage/latch.h"
 
 #include "etcd/mirror.h"
-
-/* What can be asked of a peer, the most urgent first. */
-typedef enum ElectorQuestion
-{
-	ELECTOR_ASK_FENCE,
-	ELECTOR_ASK_ESTABLISH,
-	ELECTOR_ASK_REPORT,
-	ELECTOR_QUESTIONS
-} ElectorQuestion;
 
 /*
  * The outcome of a question: answer is NULL if the peer could not be asked or

@@ -5,7 +5,7 @@
  * Without pg_elector.cluster, in a single-user server, and under `postgres -C`
  * only the settings are defined and nothing else changes.
  */
-#include "elector.h"
+#include "library.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"

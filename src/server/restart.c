@@ -17,7 +17,7 @@
  * execs; the new postmaster unblocks them itself, and a stop that came
  * meanwhile is then obeyed.
  */
-#include "elector.h"
+#include "library.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -8,7 +8,7 @@
  *
  * With pg_elector.cluster empty the library does nothing at all.
  */
-#include "elector.h"
+#include "library.h"
 
 #include <limits.h>
 

@@ -3,9 +3,9 @@
  *	  Shared memory: its allocation, its first state, and the node's report on
  *	  itself.
  *
- * The protocol of the fields stands above ElectorShared in elector.h.
+ * The protocol of the fields stands above ElectorShared in library.h.
  */
-#include "elector.h"
+#include "library.h"
 
 #include <time.h>
 

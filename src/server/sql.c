@@ -9,7 +9,7 @@
  * The trap: a session may end while its call is under way.  The call's state
  * says whose it is, and an abandoned one is freed by the worker.
  */
-#include "elector.h"
+#include "library.h"
 
 #include "access/xlog.h"
 #include "fmgr.h"

@@ -5,7 +5,7 @@
 #ifndef ELECTOR_STANDBY_H
 #define ELECTOR_STANDBY_H
 
-#include "elector.h"
+#include "library.h"
 
 /*
  * Takes one step and says whether it is done; the worker calls again in its next

@@ -10,7 +10,7 @@
  * fenced, when it begins to follow, and before its gate opens, never while its
  * gate is open.
  */
-#include "elector.h"
+#include "library.h"
 
 #include <sys/stat.h>
 #include <time.h>

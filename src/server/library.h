@@ -1,9 +1,9 @@
 /*
- * elector.h
+ * library.h
  *	  Declarations shared by the files of the library.
  */
-#ifndef ELECTOR_H
-#define ELECTOR_H
+#ifndef ELECTOR_LIBRARY_H
+#define ELECTOR_LIBRARY_H
 
 #include "postgres.h"
 
@@ -12,7 +12,7 @@
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
-#include "core/decide.h"
+#include "core/elector.h"
 #include "core/durability.h"
 
 #include "compat.h"
@@ -93,26 +93,6 @@ typedef struct ElectorCall
 	char		argument[ELECTOR_CALL_SIZE];
 	char		answer[ELECTOR_CALL_SIZE];
 } ElectorCall;
-
-/* What a node tells of itself: a row of elector_status. */
-typedef struct ElectorReport
-{
-	bool		present;
-	char		node[ELECTOR_NAME_SIZE];
-	char		instance[ELECTOR_INSTANCE_SIZE];
-	bool		leads;			/* gate open, now */
-	char		state[ELECTOR_NAME_SIZE];
-	char		detail[ELECTOR_TEXT_SIZE];
-	uint64		term;			/* led or followed */
-	uint32		timeline;
-	XLogRecPtr	lsn;			/* leader: end of WAL; follower: received */
-	XLogRecPtr	replayed;
-	int64		lease_ms_left;
-	bool		streaming;
-	bool		candidate;
-	int32		priority;
-	bool		stopping;		/* a shutdown was requested */
-} ElectorReport;
 
 typedef struct ElectorStatusRow
 {
@@ -246,4 +226,4 @@ extern void elector_store_identity(ElectorState *state);
 
 extern PGDLLEXPORT void elector_worker_main(Datum argument);
 
-#endif							/* ELECTOR_H */
+#endif							/* ELECTOR_LIBRARY_H */

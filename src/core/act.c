@@ -1,0 +1,460 @@
+/*
+ * act.c
+ *	  From a plan to deeds.
+ *
+ * One function for each action; those of an election are in election.c, those of
+ * leadership in lead.c.  Whatever needs etcd is a change that compares what the
+ * plan was made from (change.h); while it is under way `acting` keeps the next
+ * decision waiting, and its result comes in by the mirror.
+ *
+ * The trap: a change whose result is unknown may have happened.  So such an
+ * result changes nothing here but loads the mirror anew, and what we then find
+ * there decides (our leader key is known by its instance, our lock by its
+ * lease).
+ */
+#include "act.h"
+#include "name.h"
+#include "rules.h"
+
+#include <assert.h>
+#include <string.h>
+
+/*
+ * A write waits for etcd's disk, so it may take longer than a renewal; nothing
+ * that is held up by it is open.
+ */
+#define WRITE_BOUND 1000000
+
+/* A checkpoint ahead of a planned stop helps; it is not waited for longer. */
+#define CHECKPOINT_BOUND 5000000
+
+/* How soon what has failed, or is not done, is looked at again. */
+#define FAILED_INTERVAL 100000
+#define SHORT_INTERVAL 10000
+#define LONG_INTERVAL 1000000
+
+static void
+act_on(Elector *elector, ElectorErrand *errand)
+{
+	elector->acting = true;
+	errand->bound = WRITE_BOUND;
+	elector->ports->run(elector->world, errand);
+}
+
+void
+elector_act_commit(Elector *elector, ElectorDeed deed, const ElectorChange *change)
+{
+	ElectorErrand errand = {ELECTOR_ERRAND_COMMIT};
+
+	errand.deed = deed;
+	errand.change = change;
+	act_on(elector, &errand);
+}
+
+void
+elector_act_grant(Elector *elector, ElectorLeaseKind which, ElectorTime ttl)
+{
+	ElectorErrand errand = {ELECTOR_ERRAND_GRANT, which};
+
+	/* Its deadline counts from before it was sent. */
+	elector->granted_at = elector->ports->now(elector->world);
+	errand.ttl = ttl / 1000000;
+	act_on(elector, &errand);
+}
+
+/* --- membership --- */
+
+static void
+register_member(Elector *elector)
+{
+	const ElectorSettings *settings = &elector->settings;
+	const ElectorCluster *cluster = elector->cluster;
+	const ElectorNode *self = elector_cluster_node(cluster, settings->node);
+	ElectorChange change;
+
+	elector_change_init(&change);
+	if (cluster->system == 0)
+	{
+		change.system = settings->system;
+		elector_change_if_created(&change, ELECTOR_KEY_SYSTEM, 0);
+		elector_change_put(&change, ELECTOR_KEY_SYSTEM, 0);
+	}
+
+	elector_copy(change.member.node, settings->node, ELECTOR_NAME_SIZE);
+	elector_copy(change.member.conninfo, settings->conninfo, ELECTOR_CONNINFO_SIZE);
+	elector_copy(change.member.zone, settings->zone, ELECTOR_NAME_SIZE);
+	elector_copy(change.member.version, settings->version, ELECTOR_VERSION_SIZE);
+	change.member.priority = settings->priority;
+	change.member.candidate = settings->candidate;
+	elector_change_put(&change, ELECTOR_KEY_MEMBER, 0);
+
+	elector_copy(change.alive.node, settings->node, ELECTOR_NAME_SIZE);
+	elector_copy(change.alive.instance, elector->instance, ELECTOR_INSTANCE_SIZE);
+	elector_change_if_created(&change, ELECTOR_KEY_ALIVE,
+							  self != NULL && self->alive.present ?
+							  self->alive.create_revision : 0);
+	elector_change_put(&change, ELECTOR_KEY_ALIVE,
+					   elector->leases[ELECTOR_LEASE_ALIVE].id);
+	elector_act_commit(elector, ELECTOR_DEED_REGISTER, &change);
+}
+
+static void
+act_register(Elector *elector)
+{
+	const ElectorNode *self = elector_cluster_node(elector->cluster, elector->settings.node);
+	const ElectorAlive *alive = self != NULL && self->alive.present ? &self->alive : NULL;
+	ElectorLease *lease = &elector->leases[ELECTOR_LEASE_ALIVE];
+
+	if (alive != NULL && elector->predecessor[0] != '\0' &&
+		strcmp(alive->instance, elector->predecessor) == 0)
+	{
+		/* Our dead predecessor's (S9); its lease takes its key along. */
+		ElectorChange change;
+
+		elector_change_init(&change);
+		elector_change_if_created(&change, ELECTOR_KEY_ALIVE, alive->create_revision);
+		elector_change_delete(&change, ELECTOR_KEY_ALIVE);
+		elector_act_commit(elector, ELECTOR_DEED_REGISTER, &change);
+		return;
+	}
+	if (alive != NULL && strcmp(alive->instance, elector->instance) == 0 && lease->id == 0)
+	{
+		/* This postmaster's earlier elector was granted it. */
+		lease->id = alive->lease;
+		lease->ttl = elector->settings.lease_ttl * 3;
+	}
+	if (lease->id == 0)
+	{
+		/* It only says that a node is there, so it may live longer. */
+		elector_act_grant(elector, ELECTOR_LEASE_ALIVE, elector->settings.lease_ttl * 3);
+		return;
+	}
+	register_member(elector);
+}
+
+/* --- restarting --- */
+
+static void
+restart_server(Elector *elector, ElectorTodoKind kind, const char *leader,
+			   const char *source, uint64_t term, ElectorStop how)
+{
+	ElectorTodo todo;
+
+	memset(&todo, 0, sizeof(todo));
+	todo.kind = kind;
+	elector_copy(todo.node, elector->settings.node, sizeof(todo.node));
+	elector_copy(todo.leader, leader, sizeof(todo.leader));
+	elector_copy(todo.source, source, sizeof(todo.source));
+	todo.term = term;
+	elector->stopping = true;
+	elector->ports->restart(elector->world, &todo, how);
+}
+
+/*
+ * An old primary stops at once: a shutdown checkpoint would be one more record
+ * that the new leader does not have.
+ */
+static void
+act_demote(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorState *state = &elector->state;
+
+	elector_close_gate(elector);
+	if (view->position.timeline != state->allotted && ELECTOR_RULE(STRAY_KNOWN))
+	{
+		/* Not promoted by an election (S18). */
+		state->stray = view->position.timeline;
+		if (state->stray > state->timeline)
+			state->timeline = state->stray;
+		elector_save_state(elector);
+	}
+	restart_server(elector, ELECTOR_TODO_STANDBY, view->leader.node, "",
+				   view->leader.term, ELECTOR_STOP_IMMEDIATE);
+}
+
+static void
+act_rejoin(Elector *elector, ElectorTodoKind kind)
+{
+	const ElectorLeader *leader = &elector->view.leader;
+
+	restart_server(elector, kind, leader->node, leader->conninfo, leader->term,
+				   ELECTOR_STOP_FAST);
+}
+
+static void
+act_handover(Elector *elector, const ElectorPlan *plan)
+{
+	const ElectorView *view = &elector->view;
+	ElectorErrand errand = {ELECTOR_ERRAND_RENEW, ELECTOR_LEASE_LEADER};
+
+	/*
+	 * Nobody renews while the server stops (L10).  The gate's deadline does
+	 * not move with it: nobody is here to confirm the renewal.
+	 */
+	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
+	errand.bound = elector_session_bound(elector);
+	elector->leases[ELECTOR_LEASE_LEADER].busy = true;
+	elector->leases[ELECTOR_LEASE_LEADER].sent_at = view->now;
+	elector->ports->run(elector->world, &errand);
+	restart_server(elector, ELECTOR_TODO_HANDOVER, view->peers[plan->target].node, "",
+				   view->leader.term, ELECTOR_STOP_FAST);
+}
+
+/* --- following --- */
+
+static void
+act_follow(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorState *state = &elector->state;
+
+	if (view->leader.term >= state->term && ELECTOR_RULE(REMEMBER_FOLLOWED) &&
+		(view->leader.term > state->term ||
+		 state->token != view->leader.create_revision))
+	{
+		/* A term that is led is closed to fences (S11). */
+		if (!elector_state_counts(state, view->term.opened_term))
+			state->caught_up = false;
+		state->term = view->leader.term;
+		state->token = view->leader.create_revision;
+		elector_save_state(elector);
+	}
+	if (state->stray != 0)
+	{
+		state->stray = 0;
+		elector_save_state(elector);
+	}
+	elector->fence_stage = ELECTOR_FENCE_IDLE;
+	elector->leader_end = 0;
+	elector->leader_told_at = 0;
+	elector->ports->forget_problem(elector->world);
+	if (!elector->ports->follow(elector->world, view->leader.conninfo, view->leader.term))
+	{
+		elector_note(elector, ELECTOR_NOTE_CANNOT_FOLLOW, "");
+		elector_poll(elector, LONG_INTERVAL);
+	}
+}
+
+/* --- a planned change --- */
+
+static void
+act_checkpoint(Elector *elector)
+{
+	ElectorTime now = elector->view.now;
+	bool		begin = elector->checkpoint_since == 0;
+
+	if (begin)
+		elector->checkpoint_since = now;
+	if (elector->ports->checkpoint(elector->world, begin) ||
+		now >= elector->checkpoint_since + CHECKPOINT_BOUND)
+		elector->handover.checkpointed = true;
+	else
+		elector_poll(elector, SHORT_INTERVAL);
+}
+
+static void
+act_cancel(Elector *elector, const ElectorPlan *plan)
+{
+	ElectorChange change;
+
+	elector_note(elector, ELECTOR_NOTE_CANCELED, elector_reason_sentence(plan->reason));
+	elector_change_init(&change);
+	elector_change_if_created(&change, ELECTOR_KEY_REQUEST,
+							  elector->view.request.create_revision);
+	elector_change_delete(&change, ELECTOR_KEY_REQUEST);
+	elector_act_commit(elector, ELECTOR_DEED_CANCEL, &change);
+}
+
+void
+elector_request_switchover(Elector *elector, const char *target)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	elector_copy(change.request.target, target, sizeof(change.request.target));
+	elector_copy(change.request.node, elector->settings.node, sizeof(change.request.node));
+	change.request.term = view->leader.term;
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
+	elector_change_if_created(&change, ELECTOR_KEY_REQUEST, view->request.present ?
+							  view->request.create_revision : 0);
+	elector_change_put(&change, ELECTOR_KEY_REQUEST, 0);
+	elector_act_commit(elector, ELECTOR_DEED_REQUEST, &change);
+}
+
+/* --- outcomes --- */
+
+static void
+granted(Elector *elector, ElectorLeaseKind which, const ElectorErrandResult *result)
+{
+	elector->acting = false;
+	elector_session_note(elector, result);
+	if (result->status != ELECTOR_ETCD_OK || result->lease == 0)
+	{
+		elector_poll(elector, FAILED_INTERVAL);
+		return;
+	}
+	elector_session_set_lease(elector, which, result);
+	switch (which)
+	{
+		case ELECTOR_LEASE_LEADER:
+			elector_take_granted(elector);
+			break;
+		case ELECTOR_LEASE_ELECTION:
+			elector_lock_granted(elector);
+			break;
+		case ELECTOR_LEASE_ALIVE:
+		case ELECTOR_LEASES:
+			break;
+	}
+}
+
+static void
+committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
+{
+	bool		happened = result->status == ELECTOR_ETCD_OK && result->succeeded;
+
+	elector_session_note(elector, result);
+	if (deed == ELECTOR_DEED_REPAIR)
+		return;
+	elector->acting = false;
+	if (happened)
+	{
+		if (result->revision > elector->written)
+			elector->written = result->revision;
+	}
+	else
+	{
+		elector_session_reload(elector);
+		elector_poll(elector, FAILED_INTERVAL);
+	}
+	switch (deed)
+	{
+		case ELECTOR_DEED_LOCK:
+			elector_locked(elector, happened, result->revision);
+			break;
+		case ELECTOR_DEED_TAKE:
+			elector_took(elector, happened, result->revision);
+			break;
+		case ELECTOR_DEED_OPEN:
+			elector_opened(elector, happened);
+			break;
+		case ELECTOR_DEED_RESIGN:
+			elector_resigned(elector, happened);
+			break;
+		case ELECTOR_DEED_RELEASE:
+			elector_released(elector, happened);
+			break;
+		case ELECTOR_DEED_REGISTER:
+		case ELECTOR_DEED_UNLOCK:
+		case ELECTOR_DEED_REPAIR:
+		case ELECTOR_DEED_REQUEST:
+		case ELECTOR_DEED_CANCEL:
+			break;
+	}
+}
+
+void
+elector_act_heard(Elector *elector, const ElectorErrand *errand,
+				  const ElectorErrandResult *result)
+{
+	switch (errand->kind)
+	{
+		case ELECTOR_ERRAND_GRANT:
+			granted(elector, errand->which, result);
+			break;
+		case ELECTOR_ERRAND_LOOK:
+			elector->acting = false;
+			elector_session_note(elector, result);
+			elector_lease_looked_at(elector, result);
+			break;
+		case ELECTOR_ERRAND_COMMIT:
+			committed(elector, errand->deed, result);
+			break;
+		case ELECTOR_ERRAND_LOAD:
+		case ELECTOR_ERRAND_WATCH:
+		case ELECTOR_ERRAND_RENEW:
+		case ELECTOR_ERRAND_CONFIRM:
+		case ELECTOR_ERRAND_REVOKE:
+			break;				/* elector_session_heard() */
+	}
+}
+
+void
+elector_act(Elector *elector, const ElectorPlan *plan)
+{
+	switch (plan->action)
+	{
+		case ELECTOR_WAIT:
+			break;
+		case ELECTOR_REGISTER:
+			act_register(elector);
+			break;
+		case ELECTOR_CLOSE:
+			elector_act_close(elector);
+			break;
+		case ELECTOR_RESIGN:
+			elector_act_resign(elector);
+			break;
+		case ELECTOR_RELEASE:
+			elector_act_release(elector);
+			break;
+		case ELECTOR_FREEZE:
+			if (!elector->ports->freeze(elector->world, &elector->position))
+				elector_poll(elector, SHORT_INTERVAL);
+			break;
+		case ELECTOR_FOLLOW:
+			act_follow(elector);
+			break;
+		case ELECTOR_DEMOTE:
+			act_demote(elector);
+			break;
+		case ELECTOR_REJOIN:
+			act_rejoin(elector, ELECTOR_TODO_REWIND);
+			break;
+		case ELECTOR_CLONE:
+			act_rejoin(elector, ELECTOR_TODO_CLONE);
+			break;
+		case ELECTOR_LOCK:
+			elector_act_lock(elector, plan);
+			break;
+		case ELECTOR_UNLOCK:
+			elector_act_unlock(elector);
+			break;
+		case ELECTOR_CHECK_LEASE:
+			elector_act_check_lease(elector);
+			break;
+		case ELECTOR_EXPIRE:
+			elector_act_expire(elector);
+			break;
+		case ELECTOR_FENCE:
+			elector_act_fence(elector, plan);
+			break;
+		case ELECTOR_ESTABLISH:
+			elector_act_establish(elector, plan);
+			break;
+		case ELECTOR_DROP_ORDER:
+			elector->ordered = false;
+			break;
+		case ELECTOR_TAKE:
+			elector_act_take(elector);
+			break;
+		case ELECTOR_PROMOTE:
+			elector->ports->promote(elector->world, elector->view.term.timeline);
+			elector_poll(elector, SHORT_INTERVAL);
+			break;
+		case ELECTOR_OPEN:
+			elector_act_open(elector);
+			break;
+		case ELECTOR_CHECKPOINT:
+			act_checkpoint(elector);
+			break;
+		case ELECTOR_HANDOVER:
+			act_handover(elector, plan);
+			break;
+		case ELECTOR_CANCEL:
+			act_cancel(elector, plan);
+			break;
+	}
+}

@@ -1,0 +1,307 @@
+/*
+ * lead.c
+ *	  Leadership: winning it, opening the gate, giving it up.
+ *
+ * A leadership begins with one change, which takes the leader key under a lease
+ * of its own, and is opened by another, which records where its timeline begins.
+ * It is given up in the leader's own words where there is somebody to say them
+ * (elector_change_release).
+ *
+ * The trap: the gate closes first, and commits that had passed it end, before
+ * anything says that the leadership is over (I4).
+ */
+#include "act.h"
+#include "name.h"
+#include "rules.h"
+
+#include <string.h>
+
+#define TAKE_INTERVAL 50000
+#define DRAIN_INTERVAL 10000
+
+/* --- becoming leader --- */
+
+void
+elector_act_take(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorOrder *order = &elector->order;
+	ElectorState *state = &elector->state;
+
+	/* Whatever this node has heard of, the new timeline is above it (I9). */
+	if (view->recovering && ELECTOR_RULE(NEW_TIMELINE))
+	{
+		uint32_t	newest = elector->ports->newest_timeline(elector->world,
+															 state->timeline);
+
+		if (order->timeline <= newest)
+			order->timeline = newest + 1;
+	}
+	if (order->timeline > state->timeline || order->timeline != state->allotted)
+	{
+		if (order->timeline > state->timeline)
+			state->timeline = order->timeline;
+		state->allotted = order->timeline;
+		elector_save_state(elector);
+	}
+	elector_act_grant(elector, ELECTOR_LEASE_LEADER, elector->settings.lease_ttl);
+}
+
+/* The record of the leadership that begins with the order. */
+static void
+fill_term(const Elector *elector, ElectorTerm *term)
+{
+	const ElectorTerm *before = &elector->cluster->term;
+	const ElectorOrder *order = &elector->order;
+
+	term->present = true;
+	term->term = order->term;
+	elector_copy(term->node, elector->settings.node, sizeof(term->node));
+	elector_copy(term->instance, elector->instance, sizeof(term->instance));
+	term->lease = elector->leases[ELECTOR_LEASE_LEADER].id;
+	term->timeline = order->timeline;
+	term->opened_term = before->opened_term;
+	term->opened_at = before->opened_at;
+	term->automatic = order->automatic;
+
+	/* Those since the last one that opened, and this one (S7). */
+	for (int i = 0; i < before->nleaders && term->nleaders < ELECTOR_MEMBERS_MAX - 1; i++)
+		elector_copy(term->leaders[term->nleaders++], before->leaders[i], ELECTOR_NAME_SIZE);
+	elector_copy(term->leaders[term->nleaders++], elector->settings.node, ELECTOR_NAME_SIZE);
+}
+
+static void
+fill_history(const Elector *elector, ElectorHistory *history)
+{
+	const ElectorOrder *order = &elector->order;
+
+	history->term = order->term;
+	elector_copy(history->node, elector->settings.node, sizeof(history->node));
+	elector_copy(history->elector, order->elector, sizeof(history->elector));
+	history->timeline = order->timeline;
+	elector_copy(history->reason, order->reason, sizeof(history->reason));
+	elector_copy(history->revoked, order->revoked, sizeof(history->revoked));
+	elector_copy(history->note, order->note, sizeof(history->note));
+	history->began_at = elector->ports->wall_ms(elector->world);
+	history->lock_ms = order->lock_ms;
+	history->revoke_ms = order->revoke_ms;
+	history->establish_ms = history->promote_ms = history->open_ms = -1;
+}
+
+void
+elector_take_granted(Elector *elector)
+{
+	const ElectorTerm *before = &elector->cluster->term;
+	const ElectorOrder *order = &elector->order;
+	int64_t		lease = elector->leases[ELECTOR_LEASE_LEADER].id;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	elector_copy(change.leader.node, elector->settings.node, ELECTOR_NAME_SIZE);
+	elector_copy(change.leader.instance, elector->instance, ELECTOR_INSTANCE_SIZE);
+	elector_copy(change.leader.conninfo, elector->settings.conninfo, ELECTOR_CONNINFO_SIZE);
+	change.leader.term = order->term;
+	fill_term(elector, &change.term);
+	fill_history(elector, &change.history);
+	elector->history = change.history;
+
+	if (ELECTOR_RULE(TAKE_UNDER_LOCK))
+		elector_change_if_created(&change, ELECTOR_KEY_ELECTION, order->token);
+	if (ELECTOR_RULE(TAKE_WITHOUT_LEADER))
+		elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
+	if (ELECTOR_RULE(TAKE_AFTER_SAME_TERM))
+		elector_change_if_modified(&change, ELECTOR_KEY_TERM,
+								   before->present ? before->mod_revision : 0);
+	elector_change_put(&change, ELECTOR_KEY_LEADER, lease);
+	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
+	elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
+	elector_act_commit(elector, ELECTOR_DEED_TAKE, &change);
+}
+
+/* What the disk is to remember of a leadership that is ours. */
+static void
+fill_leadership(const Elector *elector, ElectorLeadership *leadership)
+{
+	memset(leadership, 0, sizeof(*leadership));
+	leadership->present = true;
+	elector_copy(leadership->node, elector->settings.node, sizeof(leadership->node));
+	elector_copy(leadership->instance, elector->instance, sizeof(leadership->instance));
+	leadership->term = elector->leader_term;
+	leadership->lease = elector->leases[ELECTOR_LEASE_LEADER].id;
+	leadership->create_revision = elector->leader_revision;
+}
+
+void
+elector_took(Elector *elector, bool happened, int64_t revision)
+{
+	ElectorLeadership leadership;
+
+	if (!happened)
+	{
+		elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
+		return;
+	}
+	elector->leader_revision = revision;
+	elector->leader_term = elector->order.term;
+	elector->leading_since = elector->ports->now(elector->world);
+	elector->promoted_at = 0;
+	fill_leadership(elector, &leadership);
+	elector->ports->save_leadership(elector->world, &leadership);
+}
+
+static int32_t
+milliseconds(ElectorTime since, ElectorTime until)
+{
+	return since != 0 && until > since ? (int32_t) ((until - since) / 1000) : 0;
+}
+
+void
+elector_act_open(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorHistory *history = &elector->history;
+	ElectorChange change;
+	ElectorTerm *term = &change.term;
+
+	if (!elector->state.caught_up)
+	{
+		elector->state.caught_up = true;
+		elector_save_state(elector);
+	}
+	elector_change_init(&change);
+	*term = view->term;
+	elector->ports->read_history(elector->world, term);
+	term->begun = true;
+	term->opened = true;
+	term->opened_term = term->term;
+	term->opened_at = elector->ports->wall_ms(elector->world);
+	term->nleaders = 1;
+	elector_copy(term->leaders[0], elector->settings.node, ELECTOR_NAME_SIZE);
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
+	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
+
+	if (history->term == term->term)
+	{
+		history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
+		history->opened_at = term->opened_at;
+		history->establish_ms = milliseconds(elector->granted_at, elector->leading_since);
+		history->promote_ms = milliseconds(elector->leading_since, elector->promoted_at);
+		history->open_ms = milliseconds(elector->promoted_at, view->now);
+		change.history = *history;
+		elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
+	}
+	if (view->election.present && view->election.create_revision == elector->order.token)
+	{
+		elector_change_if_created(&change, ELECTOR_KEY_ELECTION, elector->order.token);
+		elector_change_delete(&change, ELECTOR_KEY_ELECTION);
+	}
+	if (view->request.present && view->request.term < term->term)
+		elector_change_delete(&change, ELECTOR_KEY_REQUEST);
+	elector_act_commit(elector, ELECTOR_DEED_OPEN, &change);
+}
+
+void
+elector_opened(Elector *elector, bool happened)
+{
+	if (!happened)
+		return;
+	elector->gate_open = true;
+	elector->fence_stage = ELECTOR_FENCE_IDLE;
+	elector->ports->set_opened(elector->world, elector->leader_term);
+	elector->ports->set_gate(elector->world, elector->leases[ELECTOR_LEASE_LEADER].deadline);
+	elector_note_term(elector, ELECTOR_NOTE_GATE_OPENED, elector->leader_term);
+}
+
+/* --- giving leadership up --- */
+
+/* Close, let the last commits end, and only then say that it is over. */
+void
+elector_act_resign(Elector *elector)
+{
+	const ElectorLeader *leader = &elector->view.leader;
+	ElectorLeadership leadership;
+	ElectorChange change;
+
+	if (ELECTOR_RULE(CLOSE_BEFORE_RESIGNING))
+	{
+		elector_close_gate(elector);
+		if (!elector->ports->drained(elector->world))
+		{
+			elector->ports->terminate(elector->world);
+			elector_poll(elector, DRAIN_INTERVAL);
+			return;
+		}
+	}
+	fill_leadership(elector, &leadership);
+	leadership.term = leader->term;
+	leadership.create_revision = leader->create_revision;
+	elector_change_release(&change, elector->cluster, &leadership, NULL, "");
+	elector_act_commit(elector, ELECTOR_DEED_RESIGN, &change);
+}
+
+void
+elector_resigned(Elector *elector, bool happened)
+{
+	if (!happened)
+		return;
+	elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
+	elector->ordered = false;
+	elector->leading_since = 0;
+	elector->ports->save_leadership(elector->world, NULL);
+}
+
+/*
+ * A dead predecessor's leadership.  First the word, then the lease, which would
+ * take the key along without it.
+ */
+void
+elector_act_release(Elector *elector)
+{
+	const ElectorLeader *leader = &elector->view.leader;
+	ElectorLeadership leadership;
+	ElectorChange change;
+
+	memset(&leadership, 0, sizeof(leadership));
+	elector_copy(leadership.node, leader->node, sizeof(leadership.node));
+	elector_copy(leadership.instance, leader->instance, sizeof(leadership.instance));
+	leadership.term = leader->term;
+	leadership.create_revision = leader->create_revision;
+	elector->released_lease = leader->lease;
+	elector_change_release(&change, elector->cluster, &leadership, NULL, "");
+	elector_act_commit(elector, ELECTOR_DEED_RELEASE, &change);
+	elector->ports->save_leadership(elector->world, NULL);
+}
+
+void
+elector_released(Elector *elector, bool happened)
+{
+	ElectorErrand errand = {ELECTOR_ERRAND_REVOKE};
+
+	if (!happened)
+		return;
+	errand.lease = elector->released_lease;
+	errand.bound = elector_session_bound(elector);
+	elector->ports->run(elector->world, &errand);
+}
+
+/* The key is not ours any more. */
+void
+elector_act_close(Elector *elector)
+{
+	elector_close_gate(elector);
+	elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
+	elector->ordered = false;
+	elector->ports->save_leadership(elector->world, NULL);
+}
+
+bool
+elector_last_word(Elector *elector, ElectorChange *change)
+{
+	ElectorLeadership leadership;
+
+	if (elector->leader_revision == 0)
+		return false;
+	fill_leadership(elector, &leadership);
+	elector_change_release(change, elector->cluster, &leadership, NULL, "");
+	return true;
+}

@@ -1,0 +1,221 @@
+/*
+ * observe.c
+ *	  From what an elector knows to the view that it decides from.
+ *
+ * This reads and remembers, and does nothing else: nothing is asked, written or
+ * signaled from here.
+ */
+#include "elector.h"
+#include "name.h"
+#include "rules.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* What a member said, with an entry made if need be; NULL if there is no room. */
+ElectorSaid *
+elector_said(Elector *elector, const char *node)
+{
+	ElectorSaid *said;
+
+	for (int i = 0; i < elector->nsaid; i++)
+	{
+		if (strcmp(elector->said[i].node, node) == 0)
+			return &elector->said[i];
+	}
+	if (elector->nsaid == ELECTOR_MEMBERS_MAX)
+	{
+		/* Members came and went; those that are gone make room. */
+		for (int i = elector->nsaid - 1; i >= 0; i--)
+		{
+			if (elector_cluster_node(elector->cluster, elector->said[i].node) == NULL)
+				elector->said[i] = elector->said[--elector->nsaid];
+		}
+		if (elector->nsaid == ELECTOR_MEMBERS_MAX)
+			return NULL;
+	}
+	said = &elector->said[elector->nsaid++];
+	memset(said, 0, sizeof(*said));
+	elector_copy(said->node, node, sizeof(said->node));
+	return said;
+}
+
+static void
+observe_settings(const Elector *elector, ElectorView *view)
+{
+	const ElectorSettings *settings = &elector->settings;
+
+	elector_copy(view->node, settings->node, sizeof(view->node));
+	view->lease_ttl = settings->lease_ttl;
+	view->fence_timeout = settings->fence_timeout;
+	view->cold_start_wait = settings->cold_start_wait;
+	view->failover_cooldown = settings->failover_cooldown;
+	view->maximum_lag = settings->maximum_lag;
+	view->candidate = settings->candidate;
+	view->priority = settings->priority;
+	view->may_rejoin = settings->may_rejoin;
+	view->may_clone = settings->may_clone;
+}
+
+static void
+observe_server(Elector *elector, ElectorView *view)
+{
+	const ElectorServer *server = &elector->server;
+
+	elector->ports->look(elector->world, &elector->server);
+	view->recovering = server->recovering;
+	view->position = server->position;
+	if (server->recovering)
+	{
+		view->frozen = server->frozen;
+		view->upstream_term = server->upstream_term;
+	}
+	else if (elector->promoted_at == 0 && elector->leader_revision != 0)
+		elector->promoted_at = view->now;
+	view->gate_open = elector->gate_open;
+	view->stopping = elector->stopping;
+	view->rejoin_after = elector->rejoin_after;
+}
+
+static ElectorRefusal
+find_refusal(const Elector *elector, const ElectorNode *self)
+{
+	const ElectorCluster *cluster = elector->cluster;
+
+	if (cluster->system != 0 && cluster->system != elector->settings.system)
+		return ELECTOR_REFUSAL_SYSTEM;
+	if (self != NULL && self->alive.present &&
+		strcmp(self->alive.instance, elector->instance) != 0 &&
+		(elector->predecessor[0] == '\0' ||
+		 strcmp(self->alive.instance, elector->predecessor) != 0))
+		return ELECTOR_REFUSAL_NODE;
+	if (self == NULL && cluster->nnodes == ELECTOR_MEMBERS_MAX)
+		return ELECTOR_REFUSAL_FULL;
+	return ELECTOR_REFUSAL_NONE;
+}
+
+/* Is what etcd has of this node what it would write now? */
+static bool
+is_registered(const Elector *elector, const ElectorNode *self)
+{
+	const ElectorSettings *settings = &elector->settings;
+	int64_t		lease = elector->leases[ELECTOR_LEASE_ALIVE].id;
+
+	return self != NULL && self->alive.present && lease != 0 &&
+		self->alive.lease == lease &&
+		strcmp(self->alive.instance, elector->instance) == 0 &&
+		self->member.present &&
+		strcmp(self->member.conninfo, settings->conninfo) == 0 &&
+		strcmp(self->member.zone, settings->zone) == 0 &&
+		self->member.candidate == settings->candidate &&
+		self->member.priority == settings->priority;
+}
+
+static void
+observe_etcd(Elector *elector, ElectorView *view)
+{
+	const ElectorCluster *cluster = elector->cluster;
+	const ElectorNode *self = elector_cluster_node(cluster, elector->settings.node);
+
+	/* What we wrote last must be in what we decide from. */
+	view->known = elector->watching && cluster->complete && !elector->acting &&
+		(elector->written <= cluster->revision || !ELECTOR_RULE(SEE_OWN_WRITES));
+	view->leader = cluster->leader;
+	view->election = cluster->election;
+	view->term = cluster->term;
+	view->request = cluster->request;
+	view->refusal = find_refusal(elector, self);
+	view->registered = is_registered(elector, self);
+
+	if (!view->known)
+		return;
+	if (cluster->leader.present)
+	{
+		elector->gone_since = 0;
+		elector->seen_term = cluster->leader.term;
+	}
+	else if (elector->gone_since == 0)
+		elector->gone_since = view->now;
+}
+
+static void
+observe_peers(Elector *elector, ElectorView *view)
+{
+	const ElectorCluster *cluster = elector->cluster;
+
+	view->self = -1;
+	view->establishing = -1;
+	for (int i = 0; i < cluster->nnodes; i++)
+	{
+		const ElectorNode *node = &cluster->nodes[i];
+		ElectorPeerView *peer = &view->peers[view->npeers];
+		ElectorSaid *said;
+
+		if (!node->member.present ||
+			(said = elector_said(elector, node->member.node)) == NULL)
+			continue;
+		memset(peer, 0, sizeof(*peer));
+		elector_copy(peer->node, node->member.node, sizeof(peer->node));
+		peer->alive = node->alive.present;
+		peer->silent_since = elector->ports->silent_since(elector->world, peer->node);
+		peer->answer = said->answer;
+		peer->passed_over = said->passed_over;
+		peer->reported_at = said->reported_at;
+		peer->following = said->report.streaming &&
+			said->report.term == view->leader.term;
+		peer->candidate = said->report.candidate;
+		peer->priority = said->report.priority;
+		peer->position.timeline = said->report.timeline;
+		peer->position.lsn = said->report.lsn;
+		if (strcmp(peer->node, elector->settings.node) == 0)
+			view->self = view->npeers;
+		if (strcmp(peer->node, elector->establishing) == 0)
+			view->establishing = view->npeers;
+		view->npeers++;
+	}
+}
+
+void
+elector_observe(Elector *elector)
+{
+	ElectorView *view = &elector->view;
+
+	/* Peers are cleared one by one, as many as there are. */
+	memset(view, 0, offsetof(ElectorView, peers));
+	view->now = elector->ports->now(elector->world);
+	view->wall_ms = elector->ports->wall_ms(elector->world);
+
+	observe_settings(elector, view);
+	elector_copy(view->instance, elector->instance, sizeof(view->instance));
+	elector_copy(view->predecessor, elector->predecessor, sizeof(view->predecessor));
+	view->state = elector->state;
+	view->started_at = elector->started_at;
+
+	observe_server(elector, view);
+	observe_etcd(elector, view);
+
+	view->deadline = elector->leases[ELECTOR_LEASE_LEADER].deadline;
+	view->leading_since = elector->leading_since;
+	view->ordered = elector->ordered;
+	view->order_term = elector->order.term;
+	view->order_token = elector->order.token;
+
+	view->gone_since = elector->gone_since;
+	view->warm = view->term.present && elector->seen_term == view->term.term;
+	view->lease_gone = view->term.present &&
+		elector->gone_lease == view->term.lease && view->term.lease != 0;
+	view->lease_checked_at = elector->lease_checked_at;
+	view->last_second_since = view->leader.present &&
+		elector->last_second_lease == view->leader.lease ?
+		elector->last_second_since : 0;
+
+	view->lock_since = elector->lock_since;
+	view->fence_term = elector->fence_term;
+	view->fence_since = elector->fence_since;
+	view->raises = elector->raises;
+	view->establish_since = elector->establish_since;
+	view->backoff_until = elector->backoff_until;
+	view->handover = elector->handover;
+
+	observe_peers(elector, view);
+}

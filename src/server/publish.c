@@ -1,0 +1,145 @@
+/*
+ * publish.c
+ *	  From what the elector knows to what elector_status shows.
+ */
+#include "worker.h"
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "replication/walreceiver.h"
+
+#include "store.h"
+
+/* What this node waits for, or what is wrong with it. */
+static void
+describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
+{
+	char		problem[ELECTOR_TEXT_SIZE];
+	ElectorTime age;
+
+	detail[0] = '\0';
+	if (view->gate_open && view->now >= view->deadline)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "takes no writes until etcd has confirmed its lease again%s%.150s",
+				 elector_worker->elector.error[0] != '\0' ? ": " : "", elector_worker->elector.error);
+	else if (!view->known && elector_worker->elector.error[0] != '\0')
+		strlcpy(detail, elector_worker->elector.error, ELECTOR_TEXT_SIZE);
+	else if (view->recovering && view->upstream_term != 0 &&
+			 plan->reason == ELECTOR_BECAUSE_FOLLOWING)
+	{
+		if (!WalRcvStreaming())
+			snprintf(detail, ELECTOR_TEXT_SIZE,
+					 "cannot stream from \"%s\" yet; see this node's log if it lasts",
+					 view->leader.node);
+	}
+	else if (plan->reason == ELECTOR_BECAUSE_REJOIN_FAILED &&
+			 elector_store_read_problem(problem, sizeof(problem), &age))
+		snprintf(detail, ELECTOR_TEXT_SIZE, "could not rejoin: %.200s", problem);
+	else if (plan->reason != ELECTOR_BECAUSE_LEADING &&
+			 plan->reason != ELECTOR_BECAUSE_FOLLOWING)
+		strlcpy(detail, elector_reason_sentence(plan->reason), ELECTOR_TEXT_SIZE);
+
+	if (detail[0] != '\0')
+		return;
+	if (elector_worker->access_error[0] != '\0')
+		strlcpy(detail, elector_worker->access_error, ELECTOR_TEXT_SIZE);
+	else if (!DataChecksumsEnabled() && !wal_log_hints &&
+			 elector_rejoin != ELECTOR_REJOIN_OFF)
+		strlcpy(detail, "wal_log_hints is off and there are no data checksums: cannot be rewound when it has to rejoin",
+				ELECTOR_TEXT_SIZE);
+	else if (!EnableHotStandby)
+		strlcpy(detail, "hot_standby is off: cannot be asked anything while it follows",
+				ELECTOR_TEXT_SIZE);
+}
+
+static void
+describe_lease(ElectorLeaseStatus *status, const ElectorLease *lease)
+{
+	status->id = lease->id;
+	status->ttl_ms = lease->ttl / 1000;
+	status->deadline = lease->deadline;
+	status->renewals = lease->renewals;
+	status->failures = lease->failures;
+	status->rtt_us = lease->rtt_us;
+}
+
+static void
+describe_rows(ElectorShared *shared)
+{
+	Elector    *elector = &elector_worker->elector;
+	const ElectorCluster *cluster = elector->cluster;
+
+	shared->nrows = 0;
+	for (int i = 0; i < cluster->nnodes; i++)
+	{
+		ElectorStatusRow *row = &shared->rows[shared->nrows];
+		ElectorSaid *said;
+
+		if (!cluster->nodes[i].member.present)
+			continue;
+		memset(row, 0, sizeof(*row));
+		row->member = cluster->nodes[i].member;
+		row->alive = cluster->nodes[i].alive.present;
+		row->leader = cluster->leader.present &&
+			strcmp(cluster->leader.node, row->member.node) == 0;
+		row->leader_term = cluster->leader.term;
+		said = elector_said(elector, row->member.node);
+		if (said != NULL)
+		{
+			ElectorTime silent_since = elector_peers_silent_since(row->member.node);
+
+			/* A question that has just been asked is no silence yet. */
+			row->report = said->report;
+			row->reported = row->report.present &&
+				(silent_since == 0 ||
+				 (elector_peers_error(row->member.node)[0] == '\0' &&
+				  elector_now() < silent_since + (ElectorTime) elector_fence_timeout * 1000));
+		}
+		if (!row->reported)
+			strlcpy(row->report.detail, elector_peers_error(row->member.node),
+					sizeof(row->report.detail));
+		shared->nrows++;
+	}
+}
+
+void
+elector_publish(void)
+{
+	ElectorWorker *worker = elector_worker;
+	Elector    *elector = &worker->elector;
+	const ElectorView *view = &elector->view;
+	const ElectorPlan *plan = &elector->plan;
+	ElectorShared *shared = elector_shared;
+	ElectorReport *self = &shared->self;
+	char		detail[ELECTOR_TEXT_SIZE];
+	static uint64 published_changes = 0;
+	const char *state = elector_reason_name(plan->reason);
+
+	describe(plan, view, detail);
+	if (view->gate_open && view->now >= view->deadline)
+		state = "closed";
+	else if (plan->reason == ELECTOR_BECAUSE_FOLLOWING)
+		state = WalRcvStreaming() ? "streaming" : "connecting";
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	strlcpy(self->state, state, sizeof(self->state));
+	strlcpy(self->detail, detail, sizeof(self->detail));
+	self->term = view->gate_open ? view->leader.term :
+		view->upstream_term != 0 ? view->upstream_term : view->state.term;
+	shared->term = view->term.term;
+	strlcpy(shared->leader, view->leader.present ? view->leader.node : "",
+			sizeof(shared->leader));
+	describe_lease(&shared->lease,
+				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 ?
+									ELECTOR_LEASE_LEADER : ELECTOR_LEASE_ALIVE]);
+	describe_rows(shared);
+	if (published_changes != worker->mirror.changes)
+	{
+		shared->nhistory = worker->mirror.nhistory;
+		memcpy(shared->history, worker->mirror.history,
+			   sizeof(ElectorHistory) * worker->mirror.nhistory);
+		published_changes = worker->mirror.changes;
+	}
+	LWLockRelease(shared->lock);
+}
