@@ -161,7 +161,9 @@ act_demote(Elector *elector)
 	ElectorState *state = &elector->state;
 
 	elector_close_gate(elector);
-	if (view->position.timeline != state->allotted && ELECTOR_RULE(STRAY_KNOWN))
+	if ((!view->recovering || !ELECTOR_RULE(STRAY_IS_PRIMARY)) &&
+		view->position.timeline != state->allotted &&
+		ELECTOR_RULE(STRAY_KNOWN))
 	{
 		/* Not promoted by an election (S18). */
 		state->stray = view->position.timeline;

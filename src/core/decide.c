@@ -85,6 +85,8 @@ elector_led_last(const ElectorView *view)
 bool
 elector_position_on_history(ElectorPosition position, const ElectorTerm *term)
 {
+	if (!ELECTOR_RULE(ON_HISTORY))
+		return true;
 	if (!term->present || !term->begun || position.lsn == 0)
 		return false;
 	if (position.timeline == term->timeline)
@@ -100,9 +102,17 @@ elector_position_on_history(ElectorPosition position, const ElectorTerm *term)
 bool
 elector_state_counts(const ElectorState *state, uint64_t opened_term)
 {
-	if (opened_term == 0)
+	if (opened_term == 0 || !ELECTOR_RULE(ANSWERS_COUNT))
 		return true;			/* nothing was ever acknowledged */
 	return state->present && state->caught_up && state->term >= opened_term;
+}
+
+void
+elector_state_clone(ElectorState *state)
+{
+	state->caught_up = false;
+	if (ELECTOR_RULE(CLONE_IS_NO_STRAY))
+		state->stray = 0;
 }
 
 bool
@@ -120,17 +130,18 @@ elector_is_predecessor(const ElectorState *state, const ElectorState *now)
 ElectorFenceVerdict
 elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
 {
-	if (term < view->state.term ||
-		(term == view->state.term && token < view->state.token))
+	if (term < view->state.term && ELECTOR_RULE(FENCE_TERM))
+		return ELECTOR_FENCE_OLD_TERM;
+	if (term == view->state.term && token < view->state.token && ELECTOR_RULE(FENCE_TOKEN))
 		return ELECTOR_FENCE_OLD_TERM;
 
 	/*
 	 * Whether the mirror is current does not matter here: a fence for a term
 	 * that was ours, even if it is over by now, is spent.
 	 */
-	if (holds_leader(view) && term <= view->leader.term)
+	if (holds_leader(view) && term <= view->leader.term && ELECTOR_RULE(FENCE_LED_TERM))
 		return ELECTOR_FENCE_TERM_IN_USE;
-	if (term <= view->upstream_term)
+	if (term <= view->upstream_term && ELECTOR_RULE(FENCE_FOLLOWED_TERM))
 		return ELECTOR_FENCE_TERM_IN_USE;
 	return ELECTOR_FENCE_OBEY;
 }
@@ -139,6 +150,8 @@ bool
 elector_accept_order(const ElectorView *view, uint64_t term, int64_t token,
 					 const char *instance, ElectorPosition position)
 {
+	if (!ELECTOR_RULE(ORDER_AS_FENCED))
+		return true;
 	return view->state.term == term && view->state.token == token &&
 		strcmp(instance, view->instance) == 0 &&
 		(view->frozen || !view->recovering) &&
@@ -155,14 +168,14 @@ decide_leading(const ElectorView *view)
 	ElectorTime bound = view->gate_open ? 0 :
 	view->leading_since + PROMOTION_BOUND;
 
-	if (view->state.term > view->leader.term)
+	if (view->state.term > view->leader.term && ELECTOR_RULE(RESIGN_WHEN_FENCED))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
 
 	/* S12: a term that this postmaster was not chosen for is not ours. */
-	if (!ours && !view->gate_open)
+	if (!ours && !view->gate_open && ELECTOR_RULE(CHOSEN_FOR_TERM))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_NO_ORDER);
 
-	if (!view->gate_open && view->now >= bound)
+	if (!view->gate_open && view->now >= bound && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
 
@@ -176,14 +189,15 @@ decide_leading(const ElectorView *view)
 							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
 	/* S4: the deadline of this very lease, directly before acting under it. */
-	if (view->now >= view->deadline)
+	if (view->now >= view->deadline && ELECTOR_RULE(DEADLINE_BEFORE_PROMOTION))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEASE_UNSURE, bound);
 
-	if (view->recovering)
+	if (view->recovering && ELECTOR_RULE(PROMOTED_BEFORE_OPENING))
 		return elector_plan(view, ELECTOR_PROMOTE, ELECTOR_BECAUSE_ESTABLISHED);
 
 	/* S18: only on the timeline that the term allotted (I9). */
-	if (recorded && view->position.timeline != view->term.timeline)
+	if (recorded && view->position.timeline != view->term.timeline &&
+		ELECTOR_RULE(ALLOTTED_TIMELINE))
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
@@ -263,7 +277,7 @@ static ElectorPlan
 decide_rejoin(const ElectorView *view)
 {
 	bool		fooled = view->state.stray != 0 &&
-	in_history(view->state.stray, &view->term);
+	in_history(view->state.stray, &view->term) && ELECTOR_RULE(STRAY_CLONED);
 
 	if (!view->may_rejoin)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_OFF, 0);
@@ -288,7 +302,8 @@ static ElectorPlan
 watch_lease(const ElectorView *view)
 {
 	if (view->last_second_since != 0 &&
-		view->lease_checked_at >= view->last_second_since + LAST_SECOND)
+		(view->lease_checked_at >= view->last_second_since + LAST_SECOND ||
+		 !ELECTOR_RULE(LAST_SECOND_TWICE)))
 		return elector_plan(view, ELECTOR_EXPIRE, ELECTOR_BECAUSE_LEADER_SILENT);
 	if (view->now >= view->lease_checked_at + LEASE_WATCH_INTERVAL)
 		return elector_plan(view, ELECTOR_CHECK_LEASE,
@@ -345,16 +360,16 @@ decide_following(const ElectorView *view)
 
 	if (view->upstream_term != 0)
 		return elector_plan(view, ELECTOR_FREEZE, ELECTOR_BECAUSE_LEADER_CHANGED);
-	if (!view->frozen)
+	if (!view->frozen && ELECTOR_RULE(FROZEN_BEFORE_FOLLOWING))
 		return elector_plan(view, ELECTOR_FREEZE,
 							ELECTOR_BECAUSE_FINDING_POSITION);
 
 	/* S1: no stream before the leadership's beginning is on record. */
-	if (!view->term.present || view->term.term != view->leader.term ||
-		!view->term.begun)
+	if ((!view->term.present || view->term.term != view->leader.term ||
+		 !view->term.begun) && ELECTOR_RULE(BEGUN_BEFORE_FOLLOWING))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
 
-	if (view->position.timeline != view->state.stray &&
+	if ((view->position.timeline != view->state.stray || !ELECTOR_RULE(STRAY_REWOUND)) &&
 		elector_position_on_history(view->position, &view->term))
 		return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
 	return decide_rejoin(view);
@@ -394,10 +409,10 @@ elector_decide(const ElectorView *view)
 	if (view->stopping)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_STOPPING, 0);
 
-	if (!view->known)
+	if (!view->known && ELECTOR_RULE(KNOWN))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_ETCD_UNKNOWN, 0);
 
-	if (view->gate_open && !holds_leader(view))
+	if (view->gate_open && !holds_leader(view) && ELECTOR_RULE(CLOSE_WITHOUT_KEY))
 		return elector_plan(view, ELECTOR_CLOSE, ELECTOR_BECAUSE_KEY_LOST);
 
 	/*
@@ -425,7 +440,7 @@ elector_decide(const ElectorView *view)
 	if (holds_leader(view))
 		return decide_leading(view);
 
-	if (view->leader.present)
+	if (view->leader.present && ELECTOR_RULE(NO_ELECTION_BESIDE_LEADER))
 		return decide_following(view);
 
 	/*
@@ -433,7 +448,7 @@ elector_decide(const ElectorView *view)
 	 * hand, or overtaken; either way its timeline is not to be trusted (S4,
 	 * S18).
 	 */
-	if (!view->recovering && !elector_led_last(view))
+	if (!view->recovering && !elector_led_last(view) && ELECTOR_RULE(LAST_LEADER_IN_PLACE))
 		return decide_restart(view,
 							  view->term.present &&
 							  strcmp(view->term.node, view->node) != 0 &&

@@ -94,6 +94,13 @@ extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,
 extern bool elector_state_counts(const ElectorState *state, uint64_t opened_term);
 
 /*
+ * The data directory was replaced by a clone.  It holds less than the node may
+ * have acknowledged before, so its answers do not count until it has caught up
+ * (S10); and it is on no timeline of its own any more (S18).
+ */
+extern void elector_state_clone(ElectorState *state);
+
+/*
  * Is the server that wrote this state our dead predecessor?  So it is if the
  * machine has not been booted since and the data directory is the same one; that
  * the predecessor is dead is PostgreSQL's own interlock's word (S9).  now is what

@@ -33,6 +33,13 @@ elector_durability_revoked(const ElectorView *view)
 }
 
 bool
+elector_durability_may_lose(const ElectorView *view)
+{
+	(void) view;
+	return true;
+}
+
+bool
 elector_durability_can_establish(const ElectorView *view, int candidate)
 {
 	(void) view;

@@ -24,6 +24,12 @@ extern bool elector_durability_parse(const char *text, ElectorDurability *policy
  */
 extern bool elector_durability_revoked(const ElectorView *view);
 
+/*
+ * May a node lead that lacks, or may lack, what the last leader wrote, when
+ * nobody better has come for long enough (I7)?
+ */
+extern bool elector_durability_may_lose(const ElectorView *view);
+
 /* Could the candidate's followers, of those that answered, acknowledge? */
 extern bool elector_durability_can_establish(const ElectorView *view, int candidate);
 

@@ -72,7 +72,7 @@ has_last_word(const ElectorView *view, ElectorPosition position)
 {
 	return view->term.released && view->term.released_at.lsn != 0 &&
 		position.timeline == view->term.released_at.timeline &&
-		position.lsn > view->term.released_at.lsn;
+		position.lsn + (ELECTOR_RULE(PAST_LAST_RECORD) ? 0 : 1) > view->term.released_at.lsn;
 }
 
 static bool
@@ -99,7 +99,8 @@ is_over(const ElectorView *view)
 {
 	int			old;
 
-	if (!view->term.present || view->term.released || view->lease_gone)
+	if (!view->term.present || view->term.released || view->lease_gone ||
+		!ELECTOR_RULE(REVOKE_FIRST))
 		return true;
 	old = find_peer(view, view->term.node);
 	return old >= 0 &&
@@ -118,8 +119,7 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	const ElectorAnswer *answer = &peer->answer;
 	const ElectorTerm *term = &view->term;
 
-	if (answer->kind != ELECTOR_ANSWER_FENCED || !answer->candidate ||
-		!answer->etcd || !answer->counts)
+	if (answer->kind != ELECTOR_ANSWER_FENCED || !answer->candidate || !answer->etcd)
 		return false;
 
 	/* It had its chance: choosing goes on only when its time is over. */
@@ -133,8 +133,24 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	if (answer->primary &&
 		(!term->present || strcmp(term->node, peer->node) != 0 ||
 		 strcmp(term->instance, answer->instance) != 0 ||
-		 answer->position.timeline != term->timeline))
+		 answer->position.timeline != term->timeline) &&
+		ELECTOR_RULE(LAST_LEADER_IN_PLACE))
 		return false;
+
+	/*
+	 * One that may have forgotten what it acknowledged is taken only when
+	 * nobody else came, and lacks no more than the last leader's own writes:
+	 * it merely did not follow that one (S10).
+	 */
+	if (!answer->counts)
+	{
+		if (!elector_durability_may_lose(view) || term->opened_from.lsn == 0 ||
+			elector_position_compare(answer->position, term->opened_from) < 0)
+			return false;
+		if (!unknown_lag && *blocked == ELECTOR_BECAUSE_NO_CANDIDATE)
+			*blocked = ELECTOR_BECAUSE_LAG_UNKNOWN;
+		return unknown_lag;
+	}
 
 	/* Lag is measured against what was once acknowledged, if anything was. */
 	if (term->opened_term == 0 || view->maximum_lag < 0 ||
@@ -172,9 +188,11 @@ elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked
 			best = i;
 			continue;
 		}
-		order = elector_position_compare(view->peers[i].answer.position,
-										 view->peers[best].answer.position);
+		order = view->peers[i].answer.counts - view->peers[best].answer.counts;
 		if (order == 0)
+			order = elector_position_compare(view->peers[i].answer.position,
+											 view->peers[best].answer.position);
+		if (order == 0 || !ELECTOR_RULE(MOST_ADVANCED))
 			order = priority_compare(view->peers[i].answer.priority,
 									 view->peers[best].answer.priority);
 		if (order > 0 || (order == 0 && i == view->self))
@@ -248,7 +266,7 @@ elector_next_timeline(const ElectorView *view)
 	{
 		const ElectorAnswer *answer = &view->peers[i].answer;
 
-		if (answer->kept_timeline > newest)
+		if (answer->kept_timeline > newest && ELECTOR_RULE(TIMELINE_ABOVE_ANSWERS))
 			newest = answer->kept_timeline;
 		if (answer->position.timeline > newest)
 			newest = answer->position.timeline;
@@ -392,7 +410,7 @@ stuck(const ElectorView *view, ElectorReason reason, ElectorTime again)
 {
 	ElectorTime bound = give_up_at(view);
 
-	if (view->now >= bound)
+	if (view->now >= bound && ELECTOR_RULE(GIVE_UP_LOCK))
 		return elector_plan(view, ELECTOR_UNLOCK, reason);
 	if (again == 0 || again > bound)
 		again = bound;
@@ -441,7 +459,7 @@ run_election(const ElectorView *view)
 	}
 	if (view->fence_term == 0)
 		return fence(view, newest + 1, ELECTOR_BECAUSE_WAITING_FOR_ANSWERS);
-	if (newest >= view->fence_term)
+	if (newest >= view->fence_term && ELECTOR_RULE(RAISE_TERM))
 	{
 		if (view->raises >= RAISES_MAX)
 			return stuck(view, ELECTOR_BECAUSE_TERM_SPENT, 0);
@@ -485,7 +503,7 @@ run_election(const ElectorView *view)
 
 	for (int i = 0; i < view->npeers; i++)
 		due = later(due, answer_due(view, i));
-	if (due > view->now)
+	if (due > view->now && ELECTOR_RULE(WAIT_FOR_ANSWERS))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_WAITING_FOR_ANSWERS, due);
 
 	patience_over = view->now >= later(view->started_at, view->gone_since) +
@@ -511,6 +529,8 @@ elector_decide_election(const ElectorView *view)
 
 	if (view->ordered)
 	{
+		if (!ELECTOR_RULE(ORDER_OF_THIS_ELECTION))
+			return elector_plan(view, ELECTOR_TAKE, ELECTOR_BECAUSE_CHOSEN);
 		if (!view->election.present ||
 			view->election.create_revision != view->order_token ||
 			view->state.term != view->order_term ||

@@ -205,9 +205,10 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 	elector_copy(order->reason, elector_reason_name(elector->lock_reason),
 				 sizeof(order->reason));
 	elector_copy(order->revoked, how_revoked(view), sizeof(order->revoked));
-	if (elector->lock_reason == ELECTOR_BECAUSE_LAST_LEADER_AWAY ||
-		(!peer->answer.lag_known && strcmp(peer->node, view->term.node) != 0 &&
-		 view->term.opened_term != 0 && !view->term.released))
+	if (view->term.opened_term != 0 &&
+		(elector->lock_reason == ELECTOR_BECAUSE_LAST_LEADER_AWAY || !peer->answer.counts ||
+		 (!peer->answer.lag_known && strcmp(peer->node, view->term.node) != 0 &&
+		  !view->term.released)))
 		snprintf(order->note, sizeof(order->note),
 				 "rows may be missing: how far this node was behind the last leader, \"%s\", is not known",
 				 view->term.node);

@@ -37,11 +37,11 @@ elector_act_take(Elector *elector)
 		if (order->timeline <= newest)
 			order->timeline = newest + 1;
 	}
-	if (order->timeline > state->timeline || order->timeline != state->allotted)
+	if (order->timeline > state->timeline || !ELECTOR_RULE(ALLOTTED_WHEN_WON))
 	{
-		if (order->timeline > state->timeline)
-			state->timeline = order->timeline;
-		state->allotted = order->timeline;
+		state->timeline = order->timeline;
+		if (!ELECTOR_RULE(ALLOTTED_WHEN_WON))
+			state->allotted = order->timeline;
 		elector_save_state(elector);
 	}
 	elector_act_grant(elector, ELECTOR_LEASE_LEADER, elector->settings.lease_ttl);
@@ -62,6 +62,8 @@ fill_term(const Elector *elector, ElectorTerm *term)
 	term->timeline = order->timeline;
 	term->opened_term = before->opened_term;
 	term->opened_at = before->opened_at;
+	term->opened_timeline = before->opened_timeline;
+	term->opened_from = before->opened_from;
 	term->automatic = order->automatic;
 
 	/* Those since the last one that opened, and this one (S7). */
@@ -145,6 +147,13 @@ elector_took(Elector *elector, bool happened, int64_t revision)
 	elector->leader_term = elector->order.term;
 	elector->leading_since = elector->ports->now(elector->world);
 	elector->promoted_at = 0;
+
+	/* Ours only now: until then it may go to somebody else (S18). */
+	if (elector->state.allotted != elector->order.timeline)
+	{
+		elector->state.allotted = elector->order.timeline;
+		elector_save_state(elector);
+	}
 	fill_leadership(elector, &leadership);
 	elector->ports->save_leadership(elector->world, &leadership);
 }
@@ -153,6 +162,21 @@ static int32_t
 milliseconds(ElectorTime since, ElectorTime until)
 {
 	return since != 0 && until > since ? (int32_t) ((until - since) / 1000) : 0;
+}
+
+/*
+ * How much the leadership that opens has of the one that was opened before it.
+ * Established in place, or the first of all, it has all there is.
+ */
+static ElectorPosition
+taken_over(const ElectorTerm *term, ElectorPosition all)
+{
+	for (int i = 0; i < term->nancestors; i++)
+	{
+		if (term->ancestors[i].timeline == term->opened_timeline)
+			return (ElectorPosition) {term->ancestors[i].timeline, term->ancestors[i].lsn};
+	}
+	return all;
 }
 
 void
@@ -175,6 +199,8 @@ elector_act_open(Elector *elector)
 	term->opened = true;
 	term->opened_term = term->term;
 	term->opened_at = elector->ports->wall_ms(elector->world);
+	term->opened_from = taken_over(term, view->position);
+	term->opened_timeline = term->timeline;
 	term->nleaders = 1;
 	elector_copy(term->leaders[0], elector->settings.node, ELECTOR_NAME_SIZE);
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);

@@ -47,7 +47,8 @@ typedef struct ElectorAnswer
 								 * (S10) */
 	bool		candidate;
 	int32_t		priority;
-	bool		etcd;			/* it reaches etcd, so it can establish itself */
+	bool		etcd;			/* it is in touch with etcd, and not refused:
+								 * it can establish itself */
 	bool		lag_known;		/* it heard of the leader in the leader's last
 								 * TTL */
 	int64_t		lag;			/* bytes it is behind what the leader last

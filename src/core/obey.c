@@ -33,10 +33,11 @@ fill_answer(Elector *elector, ElectorAnswerKind kind, ElectorAnswer *answer)
 															elector->state.timeline);
 	answer->position = elector->position;
 	answer->primary = primary;
-	answer->counts = elector->fence_counts && elector->state.stray == 0;	/* S10, S18 */
-	answer->candidate = elector->settings.candidate;
+	answer->counts = elector->fence_counts; /* S10 */
+	answer->candidate = elector->settings.candidate && elector->state.stray == 0;	/* S18 */
 	answer->priority = elector->settings.priority;
-	answer->etcd = elector->unreachable_since == 0;
+	answer->etcd = elector->unreachable_since == 0 &&
+		elector->view.refusal == ELECTOR_REFUSAL_NONE;
 
 	/*
 	 * The leader's key outlives it by up to a TTL, and it was last asked up

@@ -124,6 +124,13 @@ typedef struct ElectorTerm
 	bool		opened;			/* the gate was opened in this term */
 	uint64_t	opened_term;	/* newest term in which a gate was opened */
 	int64_t		opened_at;		/* milliseconds since 1970, of opened_term */
+
+	/*
+	 * Its timeline, and how much it took over of the one that was opened
+	 * before it: who holds that lacks at most what was written since.
+	 */
+	uint32_t	opened_timeline;
+	ElectorPosition opened_from;
 	bool		automatic;		/* nobody asked for this change (cooldown) */
 
 	/*

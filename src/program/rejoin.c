@@ -35,12 +35,9 @@ node_file(const ElectorRejoin *rejoin, const char *name)
 	return psprintf("%s/%s", rejoin->program->data_directory, name);
 }
 
-/*
- * A clone holds less than this node may have acknowledged before, so what it
- * remembers of itself no longer counts until it has caught up (S10).
- */
+/* What the node remembers of itself is not all true of a clone. */
 static bool
-forget_caught_up(const ElectorRejoin *rejoin)
+remember_clone(const ElectorRejoin *rejoin)
 {
 	char	   *path = node_file(rejoin, ELECTOR_STATE_FILE);
 	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
@@ -50,7 +47,7 @@ forget_caught_up(const ElectorRejoin *rejoin)
 
 	if (text == NULL || !elector_state_parse(text, &state))
 		return true;
-	state.caught_up = false;
+	elector_state_clone(&state);
 	length = elector_state_format(&state, changed, sizeof(changed));
 	return length > 0 && elector_disk_write(path, changed, length);
 }
@@ -61,7 +58,7 @@ finish(ElectorRejoin *rejoin)
 {
 	ElectorHold *hold = &rejoin->hold;
 	bool		ok = elector_hold_give_back(hold) &&
-	(!elector_hold_marked(hold, ELECTOR_HOLD_CLONED) || forget_caught_up(rejoin)) &&
+	(!elector_hold_marked(hold, ELECTOR_HOLD_CLONED) || remember_clone(rejoin)) &&
 	note_standby(rejoin->program->data_directory) &&
 	elector_disk_remove(node_file(rejoin, ELECTOR_PROBLEM_FILE)) &&
 	elector_disk_remove(node_file(rejoin, ELECTOR_TODO_FILE)) &&

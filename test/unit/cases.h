@@ -168,6 +168,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("term.opened", term.opened, CASE_BOOL),
 	CASE_FIELD("term.opened_term", term.opened_term, CASE_UINT64),
 	CASE_FIELD("term.opened_at", term.opened_at, CASE_INT64),
+	CASE_FIELD("term.opened_from", term.opened_from, CASE_POSITION),
 	CASE_FIELD("term.automatic", term.automatic, CASE_BOOL),
 	CASE_FIELD("term.released", term.released, CASE_BOOL),
 	CASE_FIELD("term.released_at", term.released_at, CASE_POSITION),

@@ -59,6 +59,8 @@ static ElectorTerm term = {
 	.opened = true,
 	.opened_term = 7,
 	.opened_at = 1700000000123,
+	.opened_timeline = 8,
+	.opened_from = {.timeline = 7,.lsn = 0x16B374D800},
 	.automatic = true,
 	.released = true,
 	.released_at = {.timeline = 8,.lsn = 0x16B374D848},

@@ -1,0 +1,354 @@
+/*
+ * check.c
+ *	  The invariants of the design, against the world as it truly is.
+ *
+ * These are written from the outside: what is compared are true positions on
+ * true histories, true clocks and what etcd truly holds, never what an elector
+ * believes.
+ */
+#include "sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool
+gate_is_open(const Server *server)
+{
+	const World *world = server->world;
+
+	return (server->phase == PHASE_PRIMARY || server->phase == PHASE_ORPHANED ||
+			server->phase == PHASE_STOPPING) &&
+		server->paused_until <= world->now &&
+		server_local(server, world->now) < server->gate;
+}
+
+static bool
+reads_are_open(const Server *server)
+{
+	const World *world = server->world;
+
+	return server->phase == PHASE_STANDBY && server->paused_until <= world->now &&
+		server_local(server, world->now) < server->reads;
+}
+
+/*
+ * Is what the standby holds on the history of the leadership that it follows?
+ * Or of a later one of the same server, which it may stream from before its
+ * elector has heard.
+ */
+static bool
+is_led_history(const Server *server)
+{
+	const World *world = server->world;
+
+	for (int b = world->nbranches - 1; b >= 0; b--)
+	{
+		if (world->branches[b].newest_term >= server->upstream_term &&
+			server_on_history(world, server->branch, server->lsn, b))
+			return true;
+	}
+	return false;
+}
+
+/* I1, I8: after every event. */
+void
+check_always(World *world)
+{
+	const Server *open = NULL;
+
+	for (int i = 0; i < world->nservers; i++)
+	{
+		const Server *server = &world->servers[i];
+
+		if (gate_is_open(server))
+		{
+			world->last_open = world->now;
+			if (open != NULL)
+				world_violation(world, "I1", "the gates of %s (term %llu) and %s (term %llu) are both open",
+								world_name(open), (unsigned long long) open->opened_term,
+								world_name(server), (unsigned long long) server->opened_term);
+			open = server;
+		}
+		else if (server->reads != 0 && reads_are_open(server))
+		{
+			if (!is_led_history(server))
+				world_violation(world, "I8", "%s answers reads at %u/%llu, which is not on the history of term %llu",
+								world_name(server), server_timeline(server),
+								(unsigned long long) server->lsn,
+								(unsigned long long) server->upstream_term);
+		}
+	}
+}
+
+/* I3: what a node remembers only grows. */
+void
+check_state(Server *server, const ElectorState *before, const ElectorState *after)
+{
+	(void) before;
+	if (after->term < server->seen_term)
+		world_violation(server->world, "I3", "%s goes back from term %llu to %llu",
+						world_name(server), (unsigned long long) server->seen_term,
+						(unsigned long long) after->term);
+	if (after->term > server->seen_term)
+	{
+		server->seen_term = after->term;
+		faults_moment(server->world, server, MOMENT_FENCED);
+	}
+}
+
+/* The node's word: so far my WAL goes, and it will not go further. */
+void
+check_answer(Server *server, const ElectorFenceRequest *request, const ElectorAnswer *answer)
+{
+	if (answer->kind != ELECTOR_ANSWER_FENCED)
+		return;
+	server->answered_term = request->term;
+	server->answered = answer->position;
+	if (server->saved_at > server->world->now || server->state.term < request->term)
+		world_violation(server->world, "I3", "%s answers a fence for term %llu that its disk does not know of",
+						world_name(server), (unsigned long long) request->term);
+	if (answer->position.timeline != server_timeline(server) ||
+		answer->position.lsn != server->lsn)
+		world_violation(server->world, "I2", "%s answers %u/%llu and holds %u/%llu",
+						world_name(server), answer->position.timeline,
+						(unsigned long long) answer->position.lsn, server_timeline(server),
+						(unsigned long long) server->lsn);
+}
+
+/* S2: nothing more of an older leadership comes in after the answer. */
+void
+check_received(Server *server, const Server *upstream)
+{
+	World	   *world = server->world;
+
+	if (server->upstream_term == 0 && server->freeze == FREEZE_DONE)
+		world_violation(world, "I2", "%s takes WAL from %s after it was fenced for term %llu",
+						world_name(server), world_name(upstream),
+						(unsigned long long) server->answered_term);
+}
+
+/* S1: only on the leader's history. */
+void
+check_stream(World *world, const Server *server)
+{
+	const Server *upstream = &world->servers[server->upstream];
+
+	if (!server_on_history(world, server->branch, server->lsn, upstream->branch))
+		world_violation(world, "I8", "%s at %u/%llu streams from %s, on whose history that is not",
+						world_name(server), server_timeline(server),
+						(unsigned long long) server->lsn, world_name(upstream));
+}
+
+/* I4 and I3, when the leader key is taken. */
+void
+check_take(World *world, const Server *server, const ElectorTerm *before,
+		   const ElectorTerm *after)
+{
+	const ElectorElection *lock = world->etcd.kvs[ELECTOR_KEY_ELECTION].present ?
+		world->etcd.kvs[ELECTOR_KEY_ELECTION].value : NULL;
+	const Server *old = before != NULL ? server_by_instance(world, before->instance) : NULL;
+
+	faults_moment(world, (Server *) server, MOMENT_TAKEN);
+	if (after->term <= world->taken_term)
+		world_violation(world, "I3", "%s takes term %llu after term %llu", world_name(server),
+						(unsigned long long) after->term, (unsigned long long) world->taken_term);
+	world->taken_term = after->term;
+	if (etcd_leader(world) != NULL)
+		world_violation(world, "I4", "%s takes the leader key of %s", world_name(server),
+						etcd_leader(world)->node);
+	if (lock == NULL)
+		world_violation(world, "I4", "%s takes the leader key, and nobody holds the lock",
+						world_name(server));
+	else
+	{
+		const Server *elector = server_by_instance(world, lock->instance);
+
+		if (elector != NULL && elector->running &&
+			elector->elector.token != server->elector.order.token)
+			world_violation(world, "I4", "%s takes the leader key on the order of an elector whose lock is gone",
+							world_name(server));
+	}
+
+	/* One of: its own word; its lease gone; fenced; or not there any more. */
+	if (before != NULL && !before->released && etcd_has_lease(world, before->lease) &&
+		old != NULL && old != server && old->state.term < after->term &&
+		(old->phase == PHASE_PRIMARY || old->phase == PHASE_ORPHANED || old->phase == PHASE_STOPPING))
+		world_violation(world, "I4", "%s is established while the leadership of %s is not proven over",
+						world_name(server), world_name(old));
+
+	/* Of those who answered and may lead, nobody is further. */
+	if (lock != NULL && server_by_instance(world, lock->instance) != NULL)
+	{
+		const Elector *elector = &server_by_instance(world, lock->instance)->elector;
+		ElectorPosition position = {server_timeline(server), server->lsn};
+
+		for (int i = 0; i < elector->nsaid; i++)
+		{
+			const ElectorSaid *said = &elector->said[i];
+			const ElectorAnswer *answer = &said->answer;
+
+			if (elector->lock_since == 0 || elector->fence_term != after->term ||
+				answer->kind != ELECTOR_ANSWER_FENCED || !answer->counts ||
+				!answer->candidate || !answer->etcd || answer->primary || said->passed_over ||
+				!answer->lag_known ||
+				(elector->settings.maximum_lag >= 0 && answer->lag > elector->settings.maximum_lag))
+				continue;
+			if (elector_position_compare(answer->position, position) > 0 &&
+				strcmp(elector->establishing, server->elector.settings.node) == 0)
+				world_violation(world, "I2", "%s is established at %u/%llu although %s holds %u/%llu",
+								world_name(server), position.timeline,
+								(unsigned long long) position.lsn, said->node,
+								answer->position.timeline,
+								(unsigned long long) answer->position.lsn);
+		}
+	}
+	if (!server->state.caught_up && after->opened_term != 0 &&
+		strstr(server->elector.order.note, "rows may be missing") == NULL)
+		world_violation(world, "I2", "%s is established although it may have forgotten commits",
+						world_name(server));
+
+	/* A handover's promise, under every policy. */
+	world->handed_over_branch = -1;
+	if (before != NULL && before->released && before->released_at.lsn != 0 &&
+		strcmp(before->heir, world->names[server->node]) == 0 &&
+		strcmp(server->elector.order.revoked, "handed over") == 0 && old != NULL)
+	{
+		world->handed_over_branch = old->branch;
+		world->handed_over_term = after->term;
+	}
+}
+
+/* I9. */
+void
+check_promotion(World *world, const Server *server, int branch)
+{
+	const Branch *new = &world->branches[branch];
+
+	faults_moment(world, (Server *) server, MOMENT_PROMOTED);
+	for (int b = 0; b < branch; b++)
+	{
+		if (world->branches[b].timeline == new->timeline &&
+			(world->branches[b].term != 0 || b == 0))
+			world_violation(world, "I9", "%s is promoted to timeline %u, which has been used",
+							world_name(server), new->timeline);
+	}
+}
+
+/* etcd has it that the leadership has begun. */
+void
+check_begun(World *world, const Server *server, const ElectorTerm *term)
+{
+	Branch	   *branch = &world->branches[server->branch];
+
+	/* Promoted by hand, to the very timeline that it was allotted. */
+	if (branch->term == 0 && server->branch != 0)
+	{
+		branch->term = term->term;
+		check_promotion(world, server, server->branch);
+	}
+	branch->newest_term = term->term;
+}
+
+/* The gate opens. */
+void
+check_open(World *world, const Server *server)
+{
+	const ElectorTerm *term = etcd_term(world);
+	Branch	   *branch = &world->branches[server->branch];
+
+	world->counters.leaderships++;
+	faults_moment(world, (Server *) server, MOMENT_OPENED);
+	if (server->opened_term <= world->opened_term)
+		world_violation(world, "I3", "the gate of %s opens in term %llu after term %llu",
+						world_name(server), (unsigned long long) server->opened_term,
+						(unsigned long long) world->opened_term);
+	world->opened_term = server->opened_term;
+	if (server->phase != PHASE_PRIMARY && server->phase != PHASE_ORPHANED &&
+		server->phase != PHASE_STOPPING)
+		world_violation(world, "I5", "the gate of %s opens before its promotion has ended",
+						world_name(server));
+	if (server->state.term > server->opened_term)
+		world_violation(world, "I3", "the gate of %s opens in term %llu, and it has obeyed a fence for term %llu",
+						world_name(server), (unsigned long long) server->opened_term,
+						(unsigned long long) server->state.term);
+	if (term != NULL && term->term == server->opened_term &&
+		term->timeline != branch->timeline)
+		world_violation(world, "I9", "the gate of %s opens on timeline %u; allotted was %u",
+						world_name(server), branch->timeline, term->timeline);
+
+	if (world->handed_over_term == server->opened_term && world->handed_over_branch >= 0)
+	{
+		for (int i = world->ncommits - 1; i >= 0 && i > world->ncommits - 50; i--)
+		{
+			const Commit *commit = &world->commits[i];
+
+			if (commit->branch == world->handed_over_branch &&
+				!server_on_history(world, commit->branch, commit->lsn, server->branch))
+				world_violation(world, "I2", "a commit at %llu is lost by the handover to %s",
+								(unsigned long long) commit->lsn, world_name(server));
+		}
+	}
+}
+
+/* A client is told that its commit succeeded. */
+void
+check_commit(World *world, const Server *server, int branch, ElectorLsn lsn)
+{
+	const ElectorTerm *term = etcd_term(world);
+
+	if (world->ncommits == world->commit_room)
+	{
+		world->commit_room = world->commit_room == 0 ? 1024 : 2 * world->commit_room;
+		world->commits = realloc(world->commits, (size_t) world->commit_room * sizeof(Commit));
+	}
+	world->commits[world->ncommits++] = (Commit) {branch, lsn};
+	world->counters.commits++;
+	if (term != NULL && strcmp(term->instance, server->instance) == 0 && term->released)
+		world_violation(world, "I4", "%s acknowledges a commit after its word that its term is over",
+						world_name(server));
+	if (server->answered_term > server->opened_term &&
+		server->answered_term >= server->state.term && server->state.term > server->opened_term &&
+		server->opened_term != 0)
+		world_violation(world, "I2", "%s acknowledges a commit after it was fenced",
+						world_name(server));
+	if (server_local(server, world->now) >= server->gate)
+		world_violation(world, "I6", "%s acknowledges a commit while its gate is closed",
+						world_name(server));
+}
+
+/* I7: some time after the last fault. */
+void
+check_calm(World *world)
+{
+	const Server *leader = NULL;
+
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		if (gate_is_open(&world->servers[i]))
+			leader = &world->servers[i];
+	}
+	if (leader == NULL)
+	{
+		world_violation(world, "I7", "no gate is open %lld s after the last fault (n1: %s)",
+						(long long) (world->bound / SEC),
+						elector_reason_name(world->servers[0].elector.plan.reason));
+		return;
+	}
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		const Server *server = &world->servers[i];
+		ElectorReason reason = server->elector.plan.reason;
+
+		if (server == leader ||
+			(server->phase == PHASE_STANDBY && server->streaming &&
+			 server->upstream_term == leader->opened_term && reads_are_open(server)))
+			continue;
+
+		/* These wait for an operator, and say so. */
+		if (reason == ELECTOR_BECAUSE_REJOIN_OFF || reason == ELECTOR_BECAUSE_STRAY)
+			continue;
+		world_violation(world, "I7", "%s does not follow %s %lld s after the last fault: %s",
+						world_name(server), world_name(leader),
+						(long long) (world->bound / SEC), elector_reason_name(reason));
+	}
+}

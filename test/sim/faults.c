@@ -1,0 +1,517 @@
+/*
+ * faults.c
+ *	  What goes wrong: a plan made from the seed, and how each of it is done.
+ *
+ * Every world draws which kinds of fault it has at all, so that some are rare
+ * mixtures and some are full of one kind.  Half of the faults come soon after
+ * another, and many wait for a moment of an election.
+ *
+ * The trap: a plan is a list, and leaving one out must leave the others what
+ * they were (--shrink).
+ */
+#include "sim.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef enum FaultKind
+{
+	FAULT_POWER,				/* the machine goes down */
+	FAULT_KILL_POSTMASTER,
+	FAULT_CRASH,				/* a backend crashes: restart in place */
+	FAULT_KILL_ELECTOR,
+	FAULT_PAUSE_MACHINE,
+	FAULT_PAUSE_ELECTOR,
+	FAULT_STOP,					/* pg_ctl stop */
+	FAULT_RESTART,				/* pg_ctl restart */
+	FAULT_SWITCHOVER,
+	FAULT_CUT_PAIR,
+	FAULT_CUT_ONE_WAY,
+	FAULT_CUT_PEERS,			/* from all other nodes */
+	FAULT_CUT_NODE,				/* from all other nodes and from etcd */
+	FAULT_CUT_ETCD,				/* from all of etcd */
+	FAULT_CUT_FROM_ETCD,		/* its answers do not come back */
+	FAULT_CUT_ETCD_MEMBER,
+	FAULT_ETCD_MEMBER,			/* is down */
+	FAULT_ETCD_ISOLATED,
+	FAULT_ETCD_DOWN,
+	FAULT_ETCD_COMPACTED,
+	FAULT_SLOW,
+	FAULT_LOSS,
+	FAULT_DISK,
+	FAULT_CRASH_AT_STEP,
+	FAULT_BY_HAND,				/* pg_ctl promote */
+	FAULT_DELETE_LEADER,		/* etcdctl del */
+	FAULT_RESTORE,				/* the data directory, from a backup */
+	FAULT_COPY,					/* of the data directory is started elsewhere */
+	FAULTS
+} FaultKind;
+
+static const char *const names[FAULTS] = {
+	[FAULT_POWER] = "power cut",
+	[FAULT_KILL_POSTMASTER] = "postmaster killed",
+	[FAULT_CRASH] = "backend crash",
+	[FAULT_KILL_ELECTOR] = "elector killed",
+	[FAULT_PAUSE_MACHINE] = "machine paused",
+	[FAULT_PAUSE_ELECTOR] = "elector paused",
+	[FAULT_STOP] = "stopped",
+	[FAULT_RESTART] = "restarted",
+	[FAULT_SWITCHOVER] = "switchover requested",
+	[FAULT_CUT_PAIR] = "pair cut",
+	[FAULT_CUT_ONE_WAY] = "cut one way",
+	[FAULT_CUT_PEERS] = "cut off from its peers",
+	[FAULT_CUT_NODE] = "cut off",
+	[FAULT_CUT_ETCD] = "cut off from etcd",
+	[FAULT_CUT_FROM_ETCD] = "etcd's answers lost",
+	[FAULT_CUT_ETCD_MEMBER] = "cut off from a member of etcd",
+	[FAULT_ETCD_MEMBER] = "member of etcd down",
+	[FAULT_ETCD_ISOLATED] = "member of etcd isolated",
+	[FAULT_ETCD_DOWN] = "etcd down",
+	[FAULT_ETCD_COMPACTED] = "etcd compacted",
+	[FAULT_SLOW] = "network slow",
+	[FAULT_LOSS] = "messages lost",
+	[FAULT_DISK] = "disks stall",
+	[FAULT_CRASH_AT_STEP] = "crash between two steps",
+	[FAULT_BY_HAND] = "promoted by hand",
+	[FAULT_DELETE_LEADER] = "leader key deleted",
+	[FAULT_RESTORE] = "restored from a backup",
+	[FAULT_COPY] = "copy started elsewhere"
+};
+
+void
+fault_describe(const World *world, const Fault *fault, char *text, size_t size)
+{
+	const char *const moments[MOMENTS] = {
+		[MOMENT_ANY] = "",
+		[MOMENT_LOCKED] = ", after a lock",
+		[MOMENT_FENCED] = ", after a fence",
+		[MOMENT_TAKEN] = ", after an establishment",
+		[MOMENT_PROMOTED] = ", after a promotion",
+		[MOMENT_OPENED] = ", after an opening"
+	};
+
+	snprintf(text, size, "at %lld.%03lld s%s+%lld ms: %s, a=%d b=%d, for %lld ms, amount %lld",
+			 (long long) (fault->at / SEC), (long long) (fault->at % SEC / MS),
+			 moments[fault->moment], (long long) (fault->after / MS), names[fault->kind],
+			 fault->a, fault->b, (long long) (fault->lasts / MS), (long long) fault->amount);
+}
+
+/* --- the plan --- */
+
+/* Short ones and long ones alike. */
+static ElectorTime
+duration(Chance *chance)
+{
+	const ElectorTime scales[] = {20 * MS, 200 * MS, 2 * SEC, 10 * SEC, 40 * SEC};
+
+	return chance_between(chance, 1, scales[chance_between(chance, 0, 4)]);
+}
+
+int
+faults_plan(World *world, Fault *faults)
+{
+	Chance		chance = {world->seed * UINT64_C(0x9fb21c651e98df25) + 7};
+	bool		used[FAULTS];
+	int			count = (int) chance_between(&chance, 1, 14);
+	ElectorTime at = chance_between(&chance, 5, 30) * SEC;
+	int			nused = 0;
+	bool		meddled = false;
+
+	for (int kind = 0; kind < FAULTS; kind++)
+		nused += used[kind] = chance_one_in(&chance, 4);
+	if (nused == 0)
+		used[chance_between(&chance, 0, FAULTS - 1)] = true;
+	for (int i = 0; i < count; i++)
+	{
+		Fault	   *fault = &faults[i];
+
+		memset(fault, 0, sizeof(*fault));
+		do
+			fault->kind = (int) chance_between(&chance, 0, FAULTS - 1);
+		while (!used[fault->kind]);
+
+		/*
+		 * Who restores all nodes, or promotes all of them by hand, has to say
+		 * which is to lead.
+		 */
+		if (fault->kind == FAULT_RESTORE || fault->kind == FAULT_BY_HAND)
+		{
+			if (meddled)
+				fault->kind = FAULT_CRASH;
+			meddled = true;
+		}
+		fault->at = at;
+		if (chance_one_in(&chance, 3))
+		{
+			fault->moment = (Moment) chance_between(&chance, 1, MOMENTS - 1);
+			fault->after = chance_between(&chance, 0, chance_one_in(&chance, 3) ? 1000 : 60) * MS;
+		}
+		fault->lasts = duration(&chance);
+		fault->a = (int) chance_between(&chance, 0, world->nnodes - 1);
+		if (fault->moment != MOMENT_ANY && chance_one_in(&chance, 2))
+			fault->a = -1;
+		fault->b = (int) chance_between(&chance, 0, world->nnodes - 1);
+		fault->amount = chance_between(&chance, 1, 100);
+		at += chance_one_in(&chance, 2) ? duration(&chance) / 4 :
+			chance_between(&chance, 1, 60) * SEC;
+	}
+
+	/* Of the seed alone, not of which faults are left. */
+	world->horizon = at + 10 * SEC;
+	world->calm_at = world->horizon + 45 * SEC;
+	return count;
+}
+
+/* --- doing --- */
+
+static void
+change_cut(int *cut, int by)
+{
+	*cut += by;
+}
+
+static void
+cut_peers(World *world, int node, int by)
+{
+	for (int i = 0; i < world->nservers; i++)
+	{
+		if (i == node)
+			continue;
+		change_cut(&world->cut[node][i], by);
+		change_cut(&world->cut[i][node], by);
+	}
+}
+
+static void
+cut_etcd(World *world, int node, int by, bool there, bool back)
+{
+	for (int member = 0; member < SIM_ETCD_MEMBERS; member++)
+	{
+		if (there)
+			change_cut(&world->cut_to_etcd[node][member], by);
+		if (back)
+			change_cut(&world->cut_from_etcd[node][member], by);
+	}
+}
+
+static void
+request_switchover(World *world, Server *server)
+{
+	const ElectorView *view = &server->elector.view;
+
+	if (!server->running || server->elector.acting || !server_accepts(server))
+		return;
+	elector_observe(&server->elector);
+	if (!view->known || !view->leader.present || !view->term.opened ||
+		view->term.term != view->leader.term ||
+		(view->request.present && view->request.term == view->leader.term))
+		return;
+	elector_request_switchover(&server->elector, "");
+}
+
+/* Its data directory is replaced by one that is older (S10). */
+static void
+restore(Server *server)
+{
+	if (server->phase != PHASE_DOWN)
+		server_kill(server);
+	if (server->backup_lsn == 0)
+		return;
+	server->branch = server->backup_branch;
+	server->lsn = server->backup_lsn;
+	server->state = server->backup_state;
+	server->seen_term = server->state.term;
+	server->directory = ++server->world->next_number;
+	memset(&server->leadership, 0, sizeof(server->leadership));
+	memset(&server->todo, 0, sizeof(server->todo));
+}
+
+static void
+back_up(Server *server)
+{
+	server->backup_branch = server->branch;
+	server->backup_lsn = server->lsn;
+	server->backup_state = server->state;
+}
+
+/* A copy of its data directory starts on another machine (S9). */
+static void
+copy_elsewhere(World *world, Server *server)
+{
+	Server	   *copy = &world->servers[world->nnodes];
+
+	if (copy->exists || server->index == copy->index)
+		return;
+	copy->exists = true;
+	copy->node = server->node;
+	copy->branch = server->branch;
+	copy->lsn = server->lsn;
+	copy->newest_timeline = server->newest_timeline;
+	copy->state = server->state;
+	copy->seen_term = server->seen_term;
+	server_start(copy);
+}
+
+/* Begin (+1) or end (-1) it. */
+static void
+apply_fault(World *world, const Fault *fault, Server *server, int by)
+{
+	int			member = (int) (fault->amount % SIM_ETCD_MEMBERS);
+	ElectorTime until = world->now + fault->lasts;
+
+	switch ((FaultKind) fault->kind)
+	{
+		case FAULT_POWER:
+			if (by > 0)
+			{
+				server_kill(server);
+				server->boot = ++world->next_number;
+			}
+			else
+				server_start(server);
+			break;
+		case FAULT_KILL_POSTMASTER:
+			if (by > 0)
+				server_kill_postmaster(server);
+			else
+				server_start(server);
+			break;
+		case FAULT_CRASH:
+			if (by > 0)
+				server_crash_in_place(server);
+			break;
+		case FAULT_KILL_ELECTOR:
+			if (by > 0)
+				server_kill_elector(server);
+			break;
+		case FAULT_PAUSE_MACHINE:
+			if (by > 0)
+			{
+				server->paused_until = until;
+				if (!WORLD_RULE(CLOCK_RUNS))
+					server->offset -= fault->lasts;
+			}
+			break;
+		case FAULT_PAUSE_ELECTOR:
+			if (by > 0)
+				server->elector_paused_until = until;
+			break;
+		case FAULT_STOP:
+			if (by > 0)
+				server_stop(server, ELECTOR_STOP_FAST, true);
+			else
+				server_start(server);
+			break;
+		case FAULT_RESTART:
+			if (by > 0)
+				server_stop(server, ELECTOR_STOP_FAST, false);
+			break;
+		case FAULT_SWITCHOVER:
+			if (by > 0)
+				request_switchover(world, server);
+			break;
+		case FAULT_CUT_PAIR:
+			if (server->index == fault->b)
+				break;
+			change_cut(&world->cut[server->index][fault->b], by);
+			change_cut(&world->cut[fault->b][server->index], by);
+			break;
+		case FAULT_CUT_ONE_WAY:
+			if (server->index != fault->b)
+				change_cut(&world->cut[server->index][fault->b], by);
+			break;
+		case FAULT_CUT_PEERS:
+			cut_peers(world, server->index, by);
+			break;
+		case FAULT_CUT_NODE:
+			cut_peers(world, server->index, by);
+			cut_etcd(world, server->index, by, true, true);
+			break;
+		case FAULT_CUT_ETCD:
+			cut_etcd(world, server->index, by, true, true);
+			break;
+		case FAULT_CUT_FROM_ETCD:
+			cut_etcd(world, server->index, by, false, true);
+			break;
+		case FAULT_CUT_ETCD_MEMBER:
+			change_cut(&world->cut_to_etcd[server->index][member], by);
+			change_cut(&world->cut_from_etcd[server->index][member], by);
+			break;
+		case FAULT_ETCD_MEMBER:
+			if (by > 0)
+				etcd_stop_member(world, member);
+			else
+				etcd_start_member(world, member);
+			break;
+		case FAULT_ETCD_ISOLATED:
+			if (world->etcd.leader >= 0 && by > 0 && fault->amount > 30)
+				member = world->etcd.leader;
+			if (by > 0)
+				etcd_isolate(world, member);
+			else
+			{
+				for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
+					etcd_rejoin(world, i);
+			}
+			break;
+		case FAULT_ETCD_DOWN:
+			for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
+			{
+				if (by > 0)
+					etcd_stop_member(world, i);
+				else
+					etcd_start_member(world, i);
+			}
+			break;
+		case FAULT_ETCD_COMPACTED:
+			if (by > 0)
+				etcd_compact(world);
+			break;
+		case FAULT_SLOW:
+			if (by > 0)
+			{
+				world->slow_until = until;
+				world->slow_delay = fault->amount * 8 * MS;
+			}
+			break;
+		case FAULT_LOSS:
+			world->loss = by > 0 ? 2 + (int) fault->amount / 5 : 0;
+			break;
+		case FAULT_DISK:
+			if (by > 0)
+			{
+				world->disk_slow_until = until;
+				world->disk_stall = fault->amount * 50 * MS;
+			}
+			break;
+		case FAULT_CRASH_AT_STEP:
+			if (by > 0)
+				server->crash_in = (int) fault->amount;
+			break;
+		case FAULT_BY_HAND:
+			if (by > 0)
+				server_promote_by_hand(server);
+			break;
+		case FAULT_DELETE_LEADER:
+			if (by > 0)
+				etcd_delete_leader(world);
+			break;
+		case FAULT_RESTORE:
+			if (by > 0)
+				restore(server);
+			else
+				server_start(server);
+			break;
+		case FAULT_COPY:
+			if (by > 0)
+				copy_elsewhere(world, server);
+			else if (world->servers[world->nnodes].exists)
+			{
+				server_kill(&world->servers[world->nnodes]);
+				world->servers[world->nnodes].exists = false;
+			}
+			break;
+		case FAULTS:
+			break;
+	}
+}
+
+typedef struct Ending
+{
+	Fault		fault;
+	int			server;
+} Ending;
+
+static void
+fault_ends(World *world, Server *none, void *payload, int64_t number)
+{
+	Ending	   *ending = payload;
+	Server	   *server = &world->servers[ending->server];
+
+	TRACE(world, server, "FAULT ends: %s", names[ending->fault.kind]);
+	apply_fault(world, &ending->fault, server, -1);
+}
+
+static void
+fault_begins(World *world, Server *actor, void *payload, int64_t number)
+{
+	Fault	   *fault = &world->faults[number];
+	Ending	   *ending;
+	Server	   *server = fault->a >= 0 ? &world->servers[fault->a] : *(Server **) payload;
+	ElectorTime end = world->now + fault->lasts;
+
+	TRACE(world, server, "FAULT: %s (b=%d, %lld ms)", names[fault->kind], fault->b,
+		  (long long) (fault->lasts / MS));
+	world->counters.faults++;
+	apply_fault(world, fault, server, 1);
+	ending = world_alloc(world, sizeof(Ending));
+	ending->fault = *fault;
+	ending->server = server->index;
+
+	/* All is over by then, whenever it began. */
+	if (end > world->calm_at)
+		end = world->calm_at;
+	{
+		Ending	   *copy = __builtin_malloc(sizeof(Ending));
+
+		*copy = *ending;
+		world_later(world, NULL, end, fault_ends, copy, 0);
+	}
+}
+
+static void
+fault_waits(World *world, Server *none, void *payload, int64_t number)
+{
+	world->faults[number].waiting = true;
+}
+
+/* A moment that some faults wait for. */
+void
+faults_moment(World *world, Server *server, Moment moment)
+{
+	for (int i = 0; i < world->nfaults; i++)
+	{
+		Fault	   *fault = &world->faults[i];
+		Server	  **actor;
+
+		if (!fault->waiting || fault->moment != moment || world->now > world->horizon)
+			continue;
+		fault->waiting = false;
+		actor = __builtin_malloc(sizeof(Server *));
+		*actor = server;
+		world_later(world, NULL, world->now + fault->after, fault_begins, actor, i);
+	}
+}
+
+static void
+takes_backup(World *world, Server *none, void *payload, int64_t number)
+{
+	for (int i = 0; i < world->nnodes; i++)
+		back_up(&world->servers[i]);
+}
+
+static void
+all_is_well(World *world, Server *none, void *payload, int64_t number)
+{
+	TRACE(world, NULL, "all faults are over");
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		world->servers[i].crash_in = 0;
+		server_start(&world->servers[i]);
+	}
+}
+
+void
+faults_begin(World *world)
+{
+	for (int i = 0; i < world->nfaults; i++)
+	{
+		Fault	   *fault = &world->faults[i];
+
+		fault->waiting = false;
+		world_later(world, NULL, fault->at, fault->moment == MOMENT_ANY ? fault_begins : fault_waits,
+					NULL, i);
+	}
+	world_later(world, NULL, (world->seed % 40 + 8) * SEC, takes_backup, NULL, 0);
+	world_later(world, NULL, world->calm_at + MS, all_is_well, NULL, 0);
+}

@@ -1,0 +1,291 @@
+/*
+ * world.c
+ *	  One world: made from a seed, run until it is calm again.
+ */
+#include "sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK (256 * 1024)
+
+/* --- memory --- */
+
+void *
+world_alloc(World *world, size_t size)
+{
+	size = (size + 15) & ~(size_t) 15;
+	if (world->nchunks == 0 || world->chunk_used + size > CHUNK)
+	{
+		world->chunks = realloc(world->chunks, (size_t) (world->nchunks + 1) * sizeof(char *));
+		world->chunks[world->nchunks++] = malloc(CHUNK);
+		world->chunk_used = 0;
+	}
+	world->chunk_used += size;
+	return world->chunks[world->nchunks - 1] + world->chunk_used - size;
+}
+
+void
+world_free(World *world)
+{
+	for (int i = 0; i < world->queue.count; i++)
+		free(world->queue.events[i].payload);
+	free(world->queue.events);
+	for (int i = 0; i < world->nchunks; i++)
+		free(world->chunks[i]);
+	free(world->chunks);
+	free(world->etcd.log);
+	free(world->commits);
+	if (world->trace != NULL)
+	{
+		for (int i = 0; i < SIM_TRACE_LINES; i++)
+			free(world->trace[i]);
+	}
+	free(world->trace);
+}
+
+/* --- what is told --- */
+
+const char *
+world_name(const Server *server)
+{
+	static char names[4][ELECTOR_NAME_SIZE + 2];
+	static int	next = 0;
+	char	   *name = names[next++ % 4];
+
+	snprintf(name, sizeof(names[0]), "%s%s", server->world->names[server->node],
+			 server->index >= server->world->nnodes ? "'" : "");
+	return name;
+}
+
+void
+world_trace(World *world, const Server *server, const char *format,...)
+{
+	char		text[512];
+	char		line[640];
+	char	  **place;
+	va_list		arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	snprintf(line, sizeof(line), "%5lld.%06lld %-4s %s", (long long) (world->now / SEC),
+			 (long long) (world->now % SEC), server != NULL ? world_name(server) : "-", text);
+	if (world->telling)
+	{
+		printf("# %s\n", line);
+		return;
+	}
+	if (world->trace == NULL)
+		world->trace = calloc(SIM_TRACE_LINES, sizeof(char *));
+	place = &world->trace[world->ntrace++ % SIM_TRACE_LINES];
+	free(*place);
+	*place = strdup(line);
+}
+
+/* The first one counts; what follows from it is no news. */
+void
+world_violation(World *world, const char *invariant, const char *format,...)
+{
+	Violation  *violation = &world->violation;
+	va_list		arguments;
+
+	if (violation->found)
+		return;
+	violation->found = true;
+	violation->at = world->now;
+	snprintf(violation->invariant, sizeof(violation->invariant), "%s", invariant);
+	va_start(arguments, format);
+	vsnprintf(violation->text, sizeof(violation->text), format, arguments);
+	va_end(arguments);
+	TRACE(world, NULL, "%s BROKEN: %s", invariant, violation->text);
+}
+
+/* --- events --- */
+
+void
+world_later(World *world, Server *server, ElectorTime at, EventFunction function,
+			void *payload, int64_t number)
+{
+	queue_add(&world->queue, (Event)
+			  {
+				  .at = at, .function = function, .server = server,
+				  .life = server != NULL ? server->life : 0,
+				  .payload = payload, .number = number
+			  });
+}
+
+void
+world_elector_later(Server *server, ElectorTime at, EventFunction function, void *payload,
+					int64_t number)
+{
+	queue_add(&server->world->queue, (Event)
+			  {
+				  .at = at, .function = function, .server = server,
+				  .term = server->elector_life, .payload = payload, .number = number
+			  });
+}
+
+static void
+serve(World *world, Event event)
+{
+	Server	   *server = event.server;
+
+	if (server != NULL)
+	{
+		if ((event.life != 0 && event.life != server->life) ||
+			(event.term != 0 && event.term != server->elector_life))
+		{
+			free(event.payload);
+			return;
+		}
+		if (server->paused_until > world->now ||
+			(event.term != 0 && server->elector_paused_until > world->now))
+		{
+			event.at = server->paused_until > world->now ? server->paused_until :
+				server->elector_paused_until;
+			queue_add(&world->queue, event);
+			return;
+		}
+	}
+	world->counters.events++;
+	event.function(world, server, event.payload, event.number);
+	free(event.payload);
+	check_always(world);
+}
+
+/* --- the network --- */
+
+ElectorTime
+world_transit(World *world)
+{
+	ElectorTime typical = world->slow_until > world->now ? world->slow_delay : world->delay;
+
+	return typical / 2 + chance_between(&world->chance, 0, typical) +
+		(chance_one_in(&world->chance, 200) ? chance_between(&world->chance, 0, 200 * MS) : 0);
+}
+
+bool
+world_lost(World *world)
+{
+	return world->loss != 0 && chance_one_in(&world->chance, world->loss);
+}
+
+bool
+world_linked(const World *world, const Server *from, const Server *to)
+{
+	return world->cut[from->index][to->index] == 0 && world->cut[to->index][from->index] == 0 &&
+		from->paused_until <= world->now && to->paused_until <= world->now;
+}
+
+/* --- settings --- */
+
+static void
+choose_settings(World *world)
+{
+	Chance	   *chance = &world->chance;
+	const ElectorTime ttls[] = {2, 2, 3, 5, 10, 10, 20};
+	ElectorTime ttl = ttls[chance_between(chance, 0, 6)] * SEC;
+
+	/* Enough for the clocks' drift (300 ppm each way), and for etcd's. */
+	ElectorTime margin = chance_one_in(chance, 3) ? ttl / 200 + 5 * MS : ttl / 10;
+	ElectorTime fence_timeout = chance_between(chance, 1, 10) * 100 * MS;
+	ElectorTime cold_start_wait = chance_between(chance, 0, 30) * SEC;
+	ElectorTime cooldown = chance_one_in(chance, 2) ? 0 : chance_between(chance, 1, 30) * SEC;
+	int			rejoin = (int) chance_between(chance, 0, 7);
+
+	if (!WORLD_RULE(DRIFT))
+		margin = ttl / 10;
+	world->delay = chance_between(chance, 100, 3000);
+	world->nnodes = (int) chance_between(chance, 2, 4);
+	if (world->nnodes == 4)
+		world->nnodes = chance_one_in(chance, 2) ? 3 : 5;
+	world->nservers = world->nnodes + 1;
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		ElectorSettings *settings = &world->settings[i];
+
+		snprintf(world->names[i], sizeof(world->names[i]), "n%d", i + 1);
+		snprintf(settings->node, sizeof(settings->node), "n%d", i + 1);
+		settings->system = 1;
+		settings->priority = chance_one_in(chance, 4) ? 50 : 100;
+
+		/* Two candidates at least. */
+		settings->candidate = i < 2 || !chance_one_in(chance, 6);
+		settings->lease_ttl = ttl;
+		settings->lease_margin = margin;
+		settings->fence_timeout = fence_timeout;
+		settings->cold_start_wait = cold_start_wait;
+		settings->failover_cooldown = cooldown;
+		settings->maximum_lag = chance_one_in(chance, 4) ? 200 : -1;
+		settings->may_rejoin = rejoin != 0;
+		settings->may_clone = rejoin > 4;
+	}
+	world->bound = 120 * SEC + 6 * ttl + cold_start_wait + cooldown;
+}
+
+static void
+first_start(World *world, Server *server, void *payload, int64_t number)
+{
+	server_start(server);
+}
+
+static void
+end_of_world(World *world, Server *server, void *payload, int64_t number)
+{
+	check_calm(world);
+	world->stopped = true;
+}
+
+/*
+ * Run the world of this seed, to the end or until something is broken.  faults:
+ * those to have; NULL: those of the seed.
+ */
+void
+world_run(World *world, uint64_t seed, const Fault *faults, int nfaults, Tracing tracing)
+{
+	memset(world, 0, sizeof(*world));
+	world->seed = seed;
+	world->tracing = tracing != TRACING_OFF;
+	world->telling = tracing == TRACING_ALL;
+	world->chance.state = seed * UINT64_C(0x2545f4914f6cdd1d) + 1;
+	world->next_number = 1000;
+	choose_settings(world);
+	world->branches[0] = (Branch) {1, -1, 0, 0, 0};
+	world->nbranches = 1;
+	world->handed_over_branch = -1;
+	etcd_begin(world);
+	for (int i = 0; i < world->nservers; i++)
+	{
+		Server	   *server = &world->servers[i];
+
+		server_create(world, i, i < world->nnodes ? i : 0);
+		server->lsn = 1000;
+		server->newest_timeline = 1;
+		server->exists = i < world->nnodes;
+		if (server->exists)
+			world_later(world, server, chance_between(&world->chance, 1, 3000) * MS,
+						first_start, NULL, 0);
+	}
+	server_begin_clients(world);
+
+	world->nfaults = faults_plan(world, world->faults);
+	if (faults != NULL)
+	{
+		memcpy(world->faults, faults, (size_t) nfaults * sizeof(Fault));
+		world->nfaults = nfaults;
+	}
+	faults_begin(world);
+	world_later(world, NULL, world->calm_at + world->bound, end_of_world, NULL, 0);
+
+	while (!world->stopped && !world->violation.found)
+	{
+		Event		event = queue_take(&world->queue);
+
+		world->now = event.at;
+		serve(world, event);
+	}
+	world->counters.time = world->now;
+}
