@@ -333,6 +333,11 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 	}
 	switch (deed)
 	{
+		case ELECTOR_DEED_REGISTER:
+			/* Whatever etcd does not like about it, begin with a new lease. */
+			if (result->status == ELECTOR_ETCD_REFUSED)
+				elector_session_drop_lease(elector, ELECTOR_LEASE_ALIVE, false);
+			break;
 		case ELECTOR_DEED_LOCK:
 			elector_locked(elector, happened, result->revision);
 			break;
@@ -348,7 +353,6 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_RELEASE:
 			elector_released(elector, happened);
 			break;
-		case ELECTOR_DEED_REGISTER:
 		case ELECTOR_DEED_UNLOCK:
 		case ELECTOR_DEED_REPAIR:
 		case ELECTOR_DEED_REQUEST:
@@ -443,6 +447,7 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			elector_act_take(elector);
 			break;
 		case ELECTOR_PROMOTE:
+			elector->promoting_term = elector->view.leader.term;
 			elector->ports->promote(elector->world, elector->view.term.timeline);
 			elector_poll(elector, SHORT_INTERVAL);
 			break;

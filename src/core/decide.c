@@ -175,6 +175,11 @@ decide_leading(const ElectorView *view)
 	if (!ours && !view->gate_open && ELECTOR_RULE(CHOSEN_FOR_TERM))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_NO_ORDER);
 
+	/* S12: nor is what a promotion of another term would make of the server. */
+	if (view->promoting && view->promoting_term != view->leader.term &&
+		ELECTOR_RULE(PROMOTION_OF_THIS_TERM))
+		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_PROMOTION_VOID);
+
 	if (!view->gate_open && view->now >= bound && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
@@ -393,7 +398,7 @@ refusal_reason(ElectorRefusal refusal)
 	return ELECTOR_BECAUSE_NOT_REGISTERED;
 }
 
-/* Restart as a standby while there is no leader. */
+/* Restart as a standby. */
 static ElectorPlan
 decide_restart(const ElectorView *view, ElectorReason reason)
 {
@@ -439,6 +444,10 @@ elector_decide(const ElectorView *view)
 
 	if (holds_leader(view))
 		return decide_leading(view);
+
+	/* S12: it would come about in somebody else's term. */
+	if (view->promoting && ELECTOR_RULE(PROMOTION_OF_THIS_TERM))
+		return decide_restart(view, ELECTOR_BECAUSE_PROMOTION_VOID);
 
 	if (view->leader.present && ELECTOR_RULE(NO_ELECTION_BESIDE_LEADER))
 		return decide_following(view);

@@ -66,6 +66,7 @@ elector_close_gate(Elector *elector)
 {
 	elector->ports->set_gate(elector->world, 0);
 	elector->ports->set_opened(elector->world, 0);
+	elector->ports->set_led(elector->world, 0);
 	if (elector->gate_open)
 		elector_note(elector, ELECTOR_NOTE_GATE_CLOSED, "");
 	elector->gate_open = false;

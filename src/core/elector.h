@@ -77,6 +77,7 @@ typedef struct ElectorServer
 {
 	bool		recovering;
 	bool		frozen;			/* as freeze() said last */
+	bool		promoting;		/* recovering, and told to be promoted */
 	ElectorPosition position;	/* recovering: replayed; else flushed */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	uint64_t	opened_term;	/* the gate was opened for it; 0: not.  Outlives
@@ -175,6 +176,8 @@ typedef struct ElectorPorts
 	 */
 	void		(*set_gate) (void *world, ElectorTime deadline);
 	void		(*set_opened) (void *world, uint64_t term);
+	void		(*set_led) (void *world, uint64_t term);	/* whose followers may
+														 * connect; 0: none */
 	void		(*set_reads) (void *world, ElectorTime deadline);
 	bool		(*drained) (void *world);
 	void		(*terminate) (void *world);
@@ -227,6 +230,7 @@ typedef struct Elector
 	ElectorHistory history;		/* its entry, as written last */
 	int64_t		released_lease; /* of a predecessor that is being released */
 	ElectorTime leading_since;
+	uint64_t	promoting_term; /* the server was told to be promoted for it */
 	ElectorTime promoted_at;
 	bool		gate_open;
 

@@ -223,13 +223,17 @@ elector_act_open(Elector *elector)
 	}
 	if (view->request.present && view->request.term < term->term)
 		elector_change_delete(&change, ELECTOR_KEY_REQUEST);
+
+	/* Followers may hear of it before we do. */
+	elector->ports->set_led(elector->world, term->term);
 	elector_act_commit(elector, ELECTOR_DEED_OPEN, &change);
 }
 
 void
 elector_opened(Elector *elector, bool happened)
 {
-	if (!happened)
+	/* Fenced meanwhile: then our word has been given that it stays shut (I4). */
+	if (!happened || (elector->state.term > elector->leader_term && ELECTOR_RULE(OPEN_UNFENCED)))
 		return;
 	elector->gate_open = true;
 	elector->fence_stage = ELECTOR_FENCE_IDLE;

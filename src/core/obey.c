@@ -159,7 +159,9 @@ elector_obey_step(Elector *elector)
 				elector_poll(elector, 0);
 				return;
 			}
-			if (!elector->ports->freeze(elector->world, &elector->position))
+			/* A promotion under way ends by a restart, and so does this (S12). */
+			if ((elector->view.promoting && ELECTOR_RULE(PROMOTION_OF_THIS_TERM)) ||
+				!elector->ports->freeze(elector->world, &elector->position))
 			{
 				elector_poll(elector, FENCE_INTERVAL);
 				return;

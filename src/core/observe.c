@@ -68,6 +68,8 @@ observe_server(Elector *elector, ElectorView *view)
 	if (server->recovering)
 	{
 		view->frozen = server->frozen;
+		view->promoting = server->promoting;
+		view->promoting_term = elector->promoting_term;
 		view->upstream_term = server->upstream_term;
 	}
 	else if (elector->promoted_at == 0 && elector->leader_revision != 0)

@@ -18,6 +18,7 @@ ELECTOR_REASON(ELECTOR_BECAUSE_OTHER_INSTANCE, "waiting", "another instance of t
 ELECTOR_REASON(ELECTOR_BECAUSE_FENCED_ABOVE, "fenced", "this node has obeyed a newer term than the one it leads")
 ELECTOR_REASON(ELECTOR_BECAUSE_NO_ORDER, "not established", "the leader key is ours, but nobody chose this node for that term")
 ELECTOR_REASON(ELECTOR_BECAUSE_TIMELINE_DIFFERS, "timeline differs", "the server's timeline is not the one allotted to its term")
+ELECTOR_REASON(ELECTOR_BECAUSE_PROMOTION_VOID, "promotion void", "a promotion is under way that is not for the present leadership; only a restart ends it")
 ELECTOR_REASON(ELECTOR_BECAUSE_NOT_OPEN_IN_TIME, "not open in time", "the promotion did not end in time")
 ELECTOR_REASON(ELECTOR_BECAUSE_CHOSEN, "chosen", "an elector chose this node")
 ELECTOR_REASON(ELECTOR_BECAUSE_ESTABLISHED, "promoting", "the leader key is ours")

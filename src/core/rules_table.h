@@ -43,6 +43,7 @@ ELECTOR_RULE_ROW(TAKE_UNDER_LOCK, "the leader key is won without comparing the l
 ELECTOR_RULE_ROW(TAKE_WITHOUT_LEADER, "the leader key is won without comparing that it is absent")
 ELECTOR_RULE_ROW(TAKE_AFTER_SAME_TERM, "the leader key is won without comparing the term")
 ELECTOR_RULE_ROW(CHOSEN_FOR_TERM, "a leader key is acted on that this life was not chosen for (S12)")
+ELECTOR_RULE_ROW(PROMOTION_OF_THIS_TERM, "a promotion goes on when its leadership is over (S12)")
 ELECTOR_RULE_ROW(DEADLINE_BEFORE_PROMOTION, "nobody looks at the deadline before promoting and opening (S4)")
 ELECTOR_RULE_ROW(PROMOTED_BEFORE_OPENING, "the gate opens before promotion has ended")
 ELECTOR_RULE_ROW(NEW_TIMELINE, "the timeline is what the elector thought, whatever the candidate's disk knows (I9)")

@@ -94,6 +94,8 @@ typedef struct ElectorView
 	ElectorPosition position;	/* recovering and frozen, or primary: last
 								 * record held; else what is replayed so far */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
+	bool		promoting;		/* recovering, and told to be promoted ... */
+	uint64_t	promoting_term; /* ... by us for this term; 0: not by us */
 	bool		gate_open;		/* opened in the term we lead, deadline or not */
 	bool		stopping;		/* the postmaster was told to stop */
 	ElectorTime rejoin_after;	/* a rejoin failed; not before this */

@@ -17,6 +17,8 @@
 
 #include <unistd.h>
 
+#include "../core/decide.h"
+
 /* Between two attempts to clone when there is nothing to go back to. */
 #define RETRY_SECONDS	5
 

@@ -34,6 +34,8 @@
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 
+#include "standby.h"
+
 static ClientAuthentication_hook_type previous_client_authentication = NULL;
 static ExecutorStart_hook_type previous_executor_start = NULL;
 static ExecutorRun_hook_type previous_executor_run = NULL;
@@ -332,6 +334,26 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		end_unanswered();
 }
 
+/*
+ * A standby says which leadership it means to stream from, in its connection's
+ * options, which are not settings yet.  Is it this server's?
+ */
+static void
+check_follower(const Port *port)
+{
+	const char *option = port->cmdline_options == NULL ? NULL :
+	strstr(port->cmdline_options, ELECTOR_UPSTREAM_OPTION);
+	uint64		led = pg_atomic_read_u64(&elector_shared->led_term);
+
+	if (!am_walsender || am_db_walsender || option == NULL ||
+		strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+		return;
+	ereport(FATAL,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("node \"%s\" of cluster \"%s\" does not lead the term that is to be followed",
+					elector_node, elector_cluster)));
+}
+
 /* Runs before catalogs can be read, so it knows names only. */
 static void
 client_authentication(Port *port, int status)
@@ -342,6 +364,7 @@ client_authentication(Port *port, int status)
 		previous_client_authentication(port, status);
 	if (status != STATUS_OK)
 		return;
+	check_follower(port);
 	session_exempt = elector_role_exempt(port->user_name);
 	if (session_exempt || (am_walsender && !am_db_walsender) || reads_open())
 		return;

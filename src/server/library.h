@@ -44,6 +44,7 @@ extern char *elector_durability;
 extern char *elector_admin_roles;
 extern int	elector_rejoin;
 extern int	elector_generation;
+extern char *elector_upstream_term;
 
 typedef enum ElectorRejoin
 {
@@ -139,6 +140,10 @@ typedef struct ElectorLeaseStatus
  * must not connect unless it is set and upstream_conninfo, under the lock, is
  * what it was told to connect to (S1, S2).
  *
+ * led_term is written by the worker, and read by a walsender before it lets a
+ * standby in: a walreceiver reconnects by itself, to a server that may lead
+ * another term by then, on another history (S1).
+ *
  * Everything below `lock` is guarded by it.  calls[] is written by backends,
  * too; a call's state says whose it is.
  */
@@ -149,6 +154,7 @@ typedef struct ElectorShared
 	pg_atomic_uint64 opened_term;	/* term for which the gate was opened; 0:
 									 * not */
 	pg_atomic_uint64 upstream_term;
+	pg_atomic_uint64 led_term;	/* followers of this term may connect; 0: none */
 	pg_atomic_uint32 startup_generation;
 	pg_atomic_uint32 startup_pid;
 	pg_atomic_uint32 worker_proc;	/* process number + 1; 0: no worker */

@@ -198,6 +198,7 @@ port_look(void *world, ElectorServer *server)
 		TimeLineID	timeline = 0;
 
 		server->frozen = elector_standby_frozen();
+		server->promoting = elector_standby_promoting();
 		server->position.lsn = GetXLogReplayRecPtr(&timeline);
 		server->position.timeline = timeline;
 		server->upstream_term = pg_atomic_read_u64(&elector_shared->upstream_term);
@@ -297,6 +298,12 @@ port_set_opened(void *world, uint64_t term)
 }
 
 static void
+port_set_led(void *world, uint64_t term)
+{
+	pg_atomic_write_u64(&elector_shared->led_term, term);
+}
+
+static void
 port_set_reads(void *world, ElectorTime deadline)
 {
 	pg_atomic_write_u64(&elector_shared->read_deadline, deadline);
@@ -358,6 +365,7 @@ static const ElectorPorts ports = {
 	.restart = port_restart,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
+	.set_led = port_set_led,
 	.set_reads = port_set_reads,
 	.drained = port_drained,
 	.terminate = port_terminate,

@@ -41,6 +41,7 @@ char	   *elector_durability = NULL;
 char	   *elector_admin_roles = NULL;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 int			elector_generation = 0;
+char	   *elector_upstream_term = NULL;
 
 /* The user of pg_elector.conninfo, which the other nodes come as. */
 static char *peer_role = NULL;
@@ -388,6 +389,12 @@ elector_settings_define(void)
 							&elector_generation, 0, 0, INT_MAX, PGC_SIGHUP,
 							GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							NULL, assign_generation, NULL);
+	DefineCustomStringVariable("pg_elector.upstream_term",
+							   "The leadership that a standby means to stream from.",
+							   "Set by the library when a standby connects; do not set it.",
+							   &elector_upstream_term, "", PGC_BACKEND,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
+							   NULL, NULL, NULL);
 	defined = true;
 	if (process_shared_preload_libraries_in_progress)
 		refuse_rejected(was_set);

@@ -52,6 +52,7 @@ elector_shmem_startup(void)
 		pg_atomic_init_u64(&elector_shared->read_deadline, 0);
 		pg_atomic_init_u64(&elector_shared->opened_term, 0);
 		pg_atomic_init_u64(&elector_shared->upstream_term, 0);
+		pg_atomic_init_u64(&elector_shared->led_term, 0);
 		pg_atomic_init_u32(&elector_shared->startup_generation, 0);
 		pg_atomic_init_u32(&elector_shared->startup_pid, 0);
 		pg_atomic_init_u32(&elector_shared->worker_proc, 0);

@@ -250,10 +250,25 @@ elector_standby_freeze(ElectorPosition *position)
 	pg_unreachable();
 }
 
-/* The leader's connection string, with our name, in keyword form. */
-static char *
-upstream_conninfo(const char *conninfo)
+static void
+append_quoted(StringInfo text, const char *value)
 {
+	for (const char *c = value; *c != '\0'; c++)
+	{
+		if (*c == '\'' || *c == '\\')
+			appendStringInfoChar(text, '\\');
+		appendStringInfoChar(text, *c);
+	}
+}
+
+/*
+ * The leader's connection string, with our name and the term that we mean to
+ * follow, in keyword form.
+ */
+static char *
+upstream_conninfo(const char *conninfo, uint64 term)
+{
+	const char *given = "";
 	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
 	StringInfoData text;
 
@@ -265,16 +280,19 @@ upstream_conninfo(const char *conninfo)
 		if (option->val == NULL || strcmp(option->keyword, "dbname") == 0 ||
 			strcmp(option->keyword, "application_name") == 0)
 			continue;
-		appendStringInfo(&text, "%s='", option->keyword);
-		for (const char *c = option->val; *c != '\0'; c++)
+		if (strcmp(option->keyword, "options") == 0)
 		{
-			if (*c == '\'' || *c == '\\')
-				appendStringInfoChar(&text, '\\');
-			appendStringInfoChar(&text, *c);
+			given = option->val;
+			continue;
 		}
+		appendStringInfo(&text, "%s='", option->keyword);
+		append_quoted(&text, option->val);
 		appendStringInfoString(&text, "' ");
 	}
-	appendStringInfo(&text, "application_name=%s", elector_node);
+	appendStringInfo(&text, "application_name=%s options='", elector_node);
+	append_quoted(&text, given);
+	appendStringInfo(&text, "%s" ELECTOR_UPSTREAM_OPTION UINT64_FORMAT "'",
+					 given[0] != '\0' ? " " : "", term);
 	PQconninfoFree(options);
 	return text.data;
 }
@@ -282,7 +300,7 @@ upstream_conninfo(const char *conninfo)
 bool
 elector_standby_follow(const char *conninfo, uint64 term)
 {
-	char	   *text = upstream_conninfo(conninfo);
+	char	   *text = upstream_conninfo(conninfo, term);
 
 	/* It came from etcd, and goes into a configuration file. */
 	if (text == NULL || strlen(text) >= ELECTOR_CONNINFO_SIZE ||
@@ -366,6 +384,12 @@ elector_standby_promote(uint32 timeline)
 		ereport(ERROR,
 				(errmsg("could not signal the postmaster: %m")));
 	promote_signaled = true;
+}
+
+bool
+elector_standby_promoting(void)
+{
+	return RecoveryInProgress() && (promote_signaled || PromoteIsTriggered());
 }
 
 /* Is it one of our placeholders? */

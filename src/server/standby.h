@@ -7,6 +7,9 @@
 
 #include "library.h"
 
+/* In the options of a follower's connection; the term follows. */
+#define ELECTOR_UPSTREAM_OPTION "-cpg_elector.upstream_term="
+
 /*
  * Takes one step and says whether it is done; the worker calls again in its next
  * round.
@@ -24,6 +27,9 @@ extern void elector_standby_thaw(void);
 
 /* Promote to the timeline; repeated, it keeps the startup process awake. */
 extern void elector_standby_promote(uint32 timeline);
+
+/* Was it told to be promoted, by us or by hand? */
+extern bool elector_standby_promoting(void);
 
 /* Highest timeline of which pg_wal has a history file, or the own one. */
 extern uint32 elector_standby_newest_timeline(uint32 own);

@@ -139,6 +139,32 @@ check_stream(World *world, const Server *server)
 						(unsigned long long) server->lsn, world_name(upstream));
 }
 
+/* I2: of those who have answered and may lead, nobody is further. */
+void
+check_choice(Server *server)
+{
+	const Elector *elector = &server->elector;
+	const ElectorPeerView *chosen = &elector->view.peers[elector->plan.target];
+
+	if (strcmp(elector->cluster->term.heir, chosen->node) == 0)
+		return;
+	for (int i = 0; i < elector->view.npeers; i++)
+	{
+		const ElectorPeerView *peer = &elector->view.peers[i];
+		const ElectorAnswer *answer = &peer->answer;
+
+		if (answer->kind == ELECTOR_ANSWER_FENCED && answer->counts && answer->candidate &&
+			answer->etcd && answer->lag_known && !answer->primary && !peer->passed_over &&
+			i != elector->view.establishing &&
+			(elector->settings.maximum_lag < 0 || answer->lag <= elector->settings.maximum_lag) &&
+			elector_position_compare(answer->position, chosen->answer.position) > 0)
+			world_violation(server->world, "I2", "%s is chosen at %u/%llu although %s holds %u/%llu",
+							chosen->node, chosen->answer.position.timeline,
+							(unsigned long long) chosen->answer.position.lsn, peer->node,
+							answer->position.timeline, (unsigned long long) answer->position.lsn);
+	}
+}
+
 /* I4 and I3, when the leader key is taken. */
 void
 check_take(World *world, const Server *server, const ElectorTerm *before,
@@ -176,32 +202,6 @@ check_take(World *world, const Server *server, const ElectorTerm *before,
 		world_violation(world, "I4", "%s is established while the leadership of %s is not proven over",
 						world_name(server), world_name(old));
 
-	/* Of those who answered and may lead, nobody is further. */
-	if (lock != NULL && server_by_instance(world, lock->instance) != NULL)
-	{
-		const Elector *elector = &server_by_instance(world, lock->instance)->elector;
-		ElectorPosition position = {server_timeline(server), server->lsn};
-
-		for (int i = 0; i < elector->nsaid; i++)
-		{
-			const ElectorSaid *said = &elector->said[i];
-			const ElectorAnswer *answer = &said->answer;
-
-			if (elector->lock_since == 0 || elector->fence_term != after->term ||
-				answer->kind != ELECTOR_ANSWER_FENCED || !answer->counts ||
-				!answer->candidate || !answer->etcd || answer->primary || said->passed_over ||
-				!answer->lag_known ||
-				(elector->settings.maximum_lag >= 0 && answer->lag > elector->settings.maximum_lag))
-				continue;
-			if (elector_position_compare(answer->position, position) > 0 &&
-				strcmp(elector->establishing, server->elector.settings.node) == 0)
-				world_violation(world, "I2", "%s is established at %u/%llu although %s holds %u/%llu",
-								world_name(server), position.timeline,
-								(unsigned long long) position.lsn, said->node,
-								answer->position.timeline,
-								(unsigned long long) answer->position.lsn);
-		}
-	}
 	if (!server->state.caught_up && after->opened_term != 0 &&
 		strstr(server->elector.order.note, "rows may be missing") == NULL)
 		world_violation(world, "I2", "%s is established although it may have forgotten commits",

@@ -92,7 +92,11 @@ port_note(void *world, const ElectorNote *note)
 		[ELECTOR_NOTE_CANNOT_FOLLOW] = "cannot follow"
 	};
 
-	if (!server->world->tracing || server->doomed)
+	if (server->doomed)
+		return;
+	if (note->kind == ELECTOR_NOTE_PLAN && plan->action == ELECTOR_ESTABLISH)
+		check_choice(server);
+	if (!server->world->tracing)
 		return;
 	if (note->kind != ELECTOR_NOTE_PLAN)
 		world_trace(server->world, server, "%s %s%s (term %llu)", names[note->kind],
@@ -420,6 +424,7 @@ port_look(void *world, ElectorServer *facts)
 	if (facts->recovering)
 	{
 		facts->frozen = server->freeze == FREEZE_DONE;
+		facts->promoting = server->promoting;
 		facts->position.lsn = server->replayed;
 		facts->upstream_term = server->upstream_term;
 		facts->streaming = server->streaming;
@@ -624,6 +629,12 @@ port_set_gate(void *world, ElectorTime deadline)
 	if (!step(server))
 		return;
 	server->gate = deadline;
+	if (server->opened_term != server->checked_term &&
+		deadline > server_local(server, server->world->now + server->stall))
+	{
+		server->checked_term = server->opened_term;
+		check_open(server->world, server);
+	}
 	if (deadline != 0 && server->phase != PHASE_PRIMARY && server->phase != PHASE_STOPPING &&
 		server->phase != PHASE_ORPHANED)
 		world_violation(server->world, "I5", "the gate of %s opens while it is no primary",
@@ -638,8 +649,15 @@ port_set_opened(void *world, uint64_t term)
 	if (!step(server))
 		return;
 	server->opened_term = term;
-	if (term != 0)
-		check_open(server->world, server);
+}
+
+static void
+port_set_led(void *world, uint64_t term)
+{
+	Server	   *server = world;
+
+	if (step(server))
+		server->led_term = term;
 }
 
 static void
@@ -731,6 +749,7 @@ const ElectorPorts sim_ports = {
 	.restart = port_restart,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
+	.set_led = port_set_led,
 	.set_reads = port_set_reads,
 	.drained = port_drained,
 	.terminate = port_terminate,

@@ -114,6 +114,7 @@ clear_shared_memory(Server *server)
 	server->reads = 0;
 	server->opened_term = 0;
 	server->upstream_term = 0;
+	server->led_term = 0;
 	server->marks = 0;
 }
 
@@ -161,7 +162,8 @@ server_connect(Server *server)
 		return;
 	upstream = &world->servers[server->upstream];
 	if (!world_linked(world, server, upstream) || !server_accepts(upstream) ||
-		(upstream->branch != server->branch && upstream->phase != PHASE_PRIMARY))
+		(upstream->branch != server->branch && upstream->phase != PHASE_PRIMARY) ||
+		(upstream->led_term != server->upstream_term && WORLD_RULE(TERM_AT_UPSTREAM)))
 	{
 		world_later(world, server, again, try_to_connect, NULL, 0);
 		return;
@@ -250,7 +252,6 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 	/* Looked at again before the client is told. */
 	if (gate_is_open(server) || !WORLD_RULE(GATE_CHECKED_TWICE))
 		check_commit(world, server, server->branch, server->lsn);
-	server_round_soon(server);
 }
 
 static void
@@ -258,7 +259,7 @@ client_writes(World *world, Server *server, void *payload, int64_t number)
 {
 	ElectorTime flush = chance_between(&world->chance, 200, 3000);
 
-	world_later(world, NULL, world->now + chance_between(&world->chance, 50, 600) * MS,
+	world_later(world, NULL, world->now + chance_between(&world->chance, 50, 3000) * MS,
 				client_writes, NULL, 0);
 	for (int i = 0; i < world->nservers; i++)
 	{
@@ -542,8 +543,12 @@ server_kill_elector(Server *server)
 		return;
 	TRACE(world, server, "the elector dies");
 	end_elector(server);
-	world_later(world, server, world->now + chance_between(&world->chance, 1, 1000) * MS,
-				elector_starts, NULL, 0);
+	if (server->phase == PHASE_ORPHANED)
+		world_later(world, server, world->now + chance_between(&world->chance, 1, 20) * SEC,
+					orphans_end, NULL, 0);
+	else
+		world_later(world, server, world->now + chance_between(&world->chance, 1, 1000) * MS,
+					elector_starts, NULL, 0);
 }
 
 /* --- the postmaster's last act --- */

@@ -236,6 +236,7 @@ struct Server
 	ElectorTime reads;
 	uint64_t	opened_term;
 	uint64_t	upstream_term;
+	uint64_t	led_term;
 	int			marks;			/* commits under way */
 
 	/* elector */
@@ -268,6 +269,7 @@ struct Server
 	ElectorPosition answered;
 	uint64_t	answered_term;
 	uint64_t	seen_term;		/* highest term saved */
+	uint64_t	checked_term;	/* last one whose opening was looked at */
 };
 
 /* --- faults (faults.c) --- */
@@ -479,6 +481,7 @@ extern void fault_describe(const World *world, const Fault *fault, char *text, s
 extern void check_always(World *world);
 extern void check_take(World *world, const Server *server, const ElectorTerm *before,
 					   const ElectorTerm *after);
+extern void check_choice(Server *server);
 extern void check_begun(World *world, const Server *server, const ElectorTerm *term);
 extern void check_open(World *world, const Server *server);
 extern void check_promotion(World *world, const Server *server, int branch);
@@ -499,6 +502,7 @@ typedef enum WorldRule
 	WORLD_RULE_WALRECEIVER_GONE,	/* a fence waits for it (standby.c) */
 	WORLD_RULE_ALL_REPLAYED,	/* and for replay */
 	WORLD_RULE_GUARDED_CONNECT, /* a walreceiver asks for permission */
+	WORLD_RULE_TERM_AT_UPSTREAM,	/* a walsender asks for which term (gate.c) */
 	WORLD_RULE_BORN_STANDBY,	/* restart.c */
 	WORLD_RULE_STATE_SURVIVES,	/* the state file is kept over restarts */
 	WORLD_RULE_FSYNC,			/* store.c */
