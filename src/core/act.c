@@ -158,19 +158,8 @@ static void
 act_demote(Elector *elector)
 {
 	const ElectorView *view = &elector->view;
-	ElectorState *state = &elector->state;
 
 	elector_close_gate(elector);
-	if ((!view->recovering || !ELECTOR_RULE(STRAY_IS_PRIMARY)) &&
-		view->position.timeline != state->allotted &&
-		ELECTOR_RULE(STRAY_KNOWN))
-	{
-		/* Not promoted by an election (S18). */
-		state->stray = view->position.timeline;
-		if (state->stray > state->timeline)
-			state->timeline = state->stray;
-		elector_save_state(elector);
-	}
 	restart_server(elector, ELECTOR_TODO_STANDBY, view->leader.node, "",
 				   view->leader.term, ELECTOR_STOP_IMMEDIATE);
 }

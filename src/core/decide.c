@@ -107,6 +107,18 @@ elector_state_counts(const ElectorState *state, uint64_t opened_term)
 	return state->present && state->caught_up && state->term >= opened_term;
 }
 
+bool
+elector_state_note_primary(ElectorState *state, uint32_t timeline)
+{
+	if (timeline == state->allotted || timeline == state->stray ||
+		!ELECTOR_RULE(STRAY_KNOWN))
+		return false;
+	state->stray = timeline;
+	if (timeline > state->timeline)
+		state->timeline = timeline;
+	return true;
+}
+
 void
 elector_state_clone(ElectorState *state)
 {

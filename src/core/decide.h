@@ -94,6 +94,12 @@ extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,
 extern bool elector_state_counts(const ElectorState *state, uint64_t opened_term);
 
 /*
+ * The server is, or was when it ended, a primary on this timeline.  One that was
+ * not allotted to it was taken by hand (S18).  True if that is news.
+ */
+extern bool elector_state_note_primary(ElectorState *state, uint32_t timeline);
+
+/*
  * The data directory was replaced by a clone.  It holds less than the node may
  * have acknowledged before, so its answers do not count until it has caught up
  * (S10); and it is on no timeline of its own any more (S18).

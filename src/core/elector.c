@@ -236,10 +236,23 @@ ask_regularly(Elector *elector)
 	}
 }
 
+/* Whatever else is wrong: who crashes now is a standby when it is back (S18). */
+static void
+watch_timeline(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+
+	if ((!view->recovering ||
+		 (!ELECTOR_RULE(STRAY_IS_PRIMARY) && elector->plan.action == ELECTOR_DEMOTE)) &&
+		elector_state_note_primary(&elector->state, view->position.timeline))
+		elector_save_state(elector);
+}
+
 /* What is done whether or not there is a decision to make. */
 static void
 keep_up(Elector *elector)
 {
+	watch_timeline(elector);
 	move_read_deadline(elector);
 	watch_streaming(elector);
 	watch_request(elector);

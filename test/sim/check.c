@@ -104,7 +104,7 @@ check_answer(Server *server, const ElectorFenceRequest *request, const ElectorAn
 		return;
 	server->answered_term = request->term;
 	server->answered = answer->position;
-	if (server->saved_at > server->world->now || server->state.term < request->term)
+	if (server->saved_at > server->world->now + server->stall || server->state.term < request->term)
 		world_violation(server->world, "I3", "%s answers a fence for term %llu that its disk does not know of",
 						world_name(server), (unsigned long long) request->term);
 	if (answer->position.timeline != server_timeline(server) ||

@@ -664,6 +664,7 @@ deliver(World *world, Server *server, Answer *answer)
 		etcd_fill_cluster(world, &server->cluster, reply->kvs, reply->result.revision);
 	}
 	elector_heard(&server->elector, &reply->errand, &reply->result);
+	server_settle(server);
 	server_round_soon(server);
 }
 

@@ -209,10 +209,17 @@ request_switchover(World *world, Server *server)
 	elector_request_switchover(&server->elector, "");
 }
 
-/* Its data directory is replaced by one that is older (S10). */
+/*
+ * Its data directory is replaced by one that is older (S10).  Not the last
+ * leader's: who does that has to say who is to lead.
+ */
 static void
 restore(Server *server)
 {
+	const ElectorTerm *term = etcd_term(server->world);
+
+	if (term != NULL && strcmp(term->node, server->world->names[server->node]) == 0)
+		return;
 	if (server->phase != PHASE_DOWN)
 		server_kill(server);
 	if (server->backup_lsn == 0)
@@ -220,6 +227,7 @@ restore(Server *server)
 	server->branch = server->backup_branch;
 	server->lsn = server->backup_lsn;
 	server->state = server->backup_state;
+	server->was_primary = false;
 	server->seen_term = server->state.term;
 	server->directory = ++server->world->next_number;
 	memset(&server->leadership, 0, sizeof(server->leadership));
@@ -248,6 +256,7 @@ copy_elsewhere(World *world, Server *server)
 	copy->lsn = server->lsn;
 	copy->newest_timeline = server->newest_timeline;
 	copy->state = server->state;
+	copy->was_primary = server->phase == PHASE_PRIMARY;
 	copy->seen_term = server->seen_term;
 	server_start(copy);
 }

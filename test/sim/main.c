@@ -280,6 +280,7 @@ static const Negative world_rules[WORLD_RULES] = {
 	[WORLD_RULE_ALL_REPLAYED] = {"ALL_REPLAYED", "a fence answers before all WAL held is replayed (S5)"},
 	[WORLD_RULE_GUARDED_CONNECT] = {"GUARDED_CONNECT", "a walreceiver connects without permission (S2)"},
 	[WORLD_RULE_TERM_AT_UPSTREAM] = {"TERM_AT_UPSTREAM", "a walreceiver reconnects to whatever its upstream leads by now (S1)"},
+	[WORLD_RULE_STRAY_AT_START] = {"STRAY_AT_START", "nobody asks at a start whether the server ended on a timeline taken by hand (S18)"},
 	[WORLD_RULE_BORN_STANDBY] = {"BORN_STANDBY", "a crashed primary starts as one (I5)"},
 	[WORLD_RULE_STATE_SURVIVES] = {"STATE_SURVIVES", "the term obeyed is forgotten at a restart (I3)"},
 	[WORLD_RULE_FSYNC] = {"FSYNC", "the state file is written without fsync (I3)"},

@@ -236,7 +236,8 @@ gate_is_open(const Server *server)
 static bool
 has_backends(const Server *server)
 {
-	return server->phase == PHASE_PRIMARY || server->phase == PHASE_ORPHANED;
+	return server->phase == PHASE_PRIMARY ||
+		(server->phase == PHASE_ORPHANED && server->was_primary);
 }
 
 static void
@@ -311,13 +312,13 @@ replay_ends(World *world, Server *server, void *payload, int64_t number)
 		server->replayed = server->lsn;
 }
 
+/* number: it was a primary when it ended. */
 static void
 starts_up(World *world, Server *server, void *payload, int64_t number)
 {
 	if (server->phase != PHASE_STARTING)
 		return;
 
-	/* number: it was a primary. */
 	server->phase = number && !WORLD_RULE(BORN_STANDBY) ? PHASE_PRIMARY : PHASE_STANDBY;
 	if (server->phase == PHASE_PRIMARY)
 		world_violation(world, "I5", "%s opened read-write without being established",
@@ -325,8 +326,9 @@ starts_up(World *world, Server *server, void *payload, int64_t number)
 	server->replayed = server->lsn - (ElectorLsn) chance_between(&world->chance, 0, 100);
 	world_later(world, server, world->now + chance_between(&world->chance, 1, 300) * MS,
 				replay_ends, NULL, 0);
-	TRACE(world, server, "is a standby at %u/%llu", server_timeline(server),
-		  (unsigned long long) server->lsn);
+	TRACE(world, server, "is a standby at %u/%llu (stray %u, allotted %u, %s)", server_timeline(server),
+		  (unsigned long long) server->lsn, server->state.stray,
+		  server->state.allotted, server->state.caught_up ? "counts" : "does not count");
 	world_later(world, server, world->now + chance_between(&world->chance, 1, 50) * MS,
 				elector_starts, NULL, 0);
 }
@@ -338,6 +340,9 @@ launch(Server *server, ElectorTime after, bool was_primary)
 {
 	World	   *world = server->world;
 
+	/* As restart.c, from the control file. */
+	if (was_primary && server->state.present && WORLD_RULE(STRAY_AT_START))
+		elector_state_note_primary(&server->state, server_timeline(server));
 	server->life++;
 	end_elector(server);
 	clear_shared_memory(server);
@@ -370,8 +375,7 @@ server_start(Server *server)
 	}
 	memset(&server->todo, 0, sizeof(server->todo));
 	TRACE(world, server, "starts");
-	launch(server, chance_between(&world->chance, 30, 1500) * MS,
-		   server->checkpoint == 0 && world->branches[server->branch].term != 0);
+	launch(server, chance_between(&world->chance, 30, 1500) * MS, server->was_primary);
 }
 
 void
@@ -395,6 +399,16 @@ server_create(World *world, int index, int node)
 }
 
 /* --- dying --- */
+
+/* What the control file says of how it ended. */
+static void
+note_end(Server *server)
+{
+	if (server->phase == PHASE_PRIMARY)
+		server->was_primary = true;
+	else if (server->phase == PHASE_STANDBY)
+		server->was_primary = false;
+}
 
 static void
 stream_breaks(World *world, Server *server, void *payload, int64_t number)
@@ -434,6 +448,7 @@ lie_down(Server *server)
 {
 	bool		wanted = server->start_wanted;
 
+	note_end(server);
 	server->life++;
 	end_elector(server);
 	clear_shared_memory(server);
@@ -523,6 +538,7 @@ server_kill_postmaster(Server *server)
 		server_kill(server);
 		return;
 	}
+	note_end(server);
 	server->phase = PHASE_ORPHANED;
 	server_disconnect(server);
 	break_streams(server, 100, 5 * MS);
@@ -611,12 +627,14 @@ rejoin_ends(World *world, Server *server, void *payload, int64_t number)
 	}
 	else if (server->todo.kind == ELECTOR_TODO_REWIND)
 	{
+		server->was_primary = false;
 		rewind_server(server, source);
 		TRACE(world, server, "is rewound to %u/%llu", server_timeline(server),
 			  (unsigned long long) server->lsn);
 	}
 	else
 	{
+		server->was_primary = false;
 		server->branch = source->branch;
 		server->lsn = source->lsn;
 		server->newest_timeline = source->newest_timeline;
@@ -820,6 +838,7 @@ server_stop(Server *server, ElectorStop how, bool stay_down)
 
 	if (!server_accepts(server))
 		return;
+	note_end(server);
 	server->stay_down = stay_down;
 	server->checkpoint = 0;
 	server->promoting = false;

@@ -211,6 +211,7 @@ struct Server
 	ElectorLsn	lsn;			/* end of WAL on disk */
 	ElectorLsn	checkpoint;		/* where the shutdown checkpoint begins; 0: not
 								 * shut down */
+	bool		was_primary;	/* when it ended last */
 	uint32_t	newest_timeline;	/* of which there is a history file */
 	ElectorTime problem_at;		/* local; 0: none */
 
@@ -503,6 +504,7 @@ typedef enum WorldRule
 	WORLD_RULE_ALL_REPLAYED,	/* and for replay */
 	WORLD_RULE_GUARDED_CONNECT, /* a walreceiver asks for permission */
 	WORLD_RULE_TERM_AT_UPSTREAM,	/* a walsender asks for which term (gate.c) */
+	WORLD_RULE_STRAY_AT_START,	/* restart.c looks at how the server ended */
 	WORLD_RULE_BORN_STANDBY,	/* restart.c */
 	WORLD_RULE_STATE_SURVIVES,	/* the state file is kept over restarts */
 	WORLD_RULE_FSYNC,			/* store.c */
