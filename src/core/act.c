@@ -364,6 +364,11 @@ elector_act_heard(Elector *elector, const ElectorErrand *errand,
 			elector_session_note(elector, result);
 			elector_lease_looked_at(elector, result);
 			break;
+		case ELECTOR_ERRAND_VERIFY:
+			elector->acting = false;
+			elector_session_note(elector, result);
+			elector_lease_verified(elector, errand->lease, result);
+			break;
 		case ELECTOR_ERRAND_COMMIT:
 			committed(elector, errand->deed, result);
 			break;

@@ -21,6 +21,8 @@ extern void elector_act_fence(Elector *elector, const ElectorPlan *plan);
 extern void elector_act_establish(Elector *elector, const ElectorPlan *plan);
 extern void elector_lock_granted(Elector *elector);
 extern void elector_locked(Elector *elector, bool happened, int64_t revision);
+extern void elector_lease_verified(Elector *elector, int64_t lease,
+								   const ElectorErrandResult *result);
 extern void elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result);
 
 /* lead.c: likewise */

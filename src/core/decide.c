@@ -151,9 +151,9 @@ elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
 	 * Whether the mirror is current does not matter here: a fence for a term
 	 * that was ours, even if it is over by now, is spent.
 	 */
-	if (holds_leader(view) && term <= view->leader.term && ELECTOR_RULE(FENCE_LED_TERM))
+	if (holds_leader(view) && term <= view->leader.term)
 		return ELECTOR_FENCE_TERM_IN_USE;
-	if (term <= view->upstream_term && ELECTOR_RULE(FENCE_FOLLOWED_TERM))
+	if (term <= view->upstream_term)
 		return ELECTOR_FENCE_TERM_IN_USE;
 	return ELECTOR_FENCE_OBEY;
 }
@@ -162,8 +162,6 @@ bool
 elector_accept_order(const ElectorView *view, uint64_t term, int64_t token,
 					 const char *instance, ElectorPosition position)
 {
-	if (!ELECTOR_RULE(ORDER_AS_FENCED))
-		return true;
 	return view->state.term == term && view->state.token == token &&
 		strcmp(instance, view->instance) == 0 &&
 		(view->frozen || !view->recovering) &&
@@ -180,7 +178,7 @@ decide_leading(const ElectorView *view)
 	ElectorTime bound = view->gate_open ? 0 :
 	view->leading_since + PROMOTION_BOUND;
 
-	if (view->state.term > view->leader.term && ELECTOR_RULE(RESIGN_WHEN_FENCED))
+	if (view->state.term > view->leader.term && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
 
 	/* S12: a term that this postmaster was not chosen for is not ours. */
@@ -429,7 +427,7 @@ elector_decide(const ElectorView *view)
 	if (!view->known && ELECTOR_RULE(KNOWN))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_ETCD_UNKNOWN, 0);
 
-	if (view->gate_open && !holds_leader(view) && ELECTOR_RULE(CLOSE_WITHOUT_KEY))
+	if (view->gate_open && !holds_leader(view))
 		return elector_plan(view, ELECTOR_CLOSE, ELECTOR_BECAUSE_KEY_LOST);
 
 	/*

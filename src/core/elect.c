@@ -479,7 +479,7 @@ run_election(const ElectorView *view)
 	}
 	if (view->fence_term == 0)
 		return fence(view, newest + 1, ELECTOR_BECAUSE_WAITING_FOR_ANSWERS);
-	if (newest >= view->fence_term && ELECTOR_RULE(RAISE_TERM))
+	if (newest >= view->fence_term)
 	{
 		if (view->raises >= RAISES_MAX)
 			return stuck(view, ELECTOR_BECAUSE_TERM_SPENT, 0);

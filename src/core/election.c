@@ -49,8 +49,7 @@ elector_lock_granted(Elector *elector)
 	change.election.term = cluster->term.term + 1;
 
 	elector_change_if_created(&change, ELECTOR_KEY_ELECTION, 0);
-	if (ELECTOR_RULE(LOCK_WITHOUT_LEADER))
-		elector_change_if_created(&change, ELECTOR_KEY_LEADER, elector->leader_revision);
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, elector->leader_revision);
 	elector_change_put(&change, ELECTOR_KEY_ELECTION,
 					   elector->leases[ELECTOR_LEASE_ELECTION].id);
 	elector_act_commit(elector, ELECTOR_DEED_LOCK, &change);
@@ -120,21 +119,44 @@ elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result)
 		elector->gone_lease = elector->checked_lease;
 	if (!result->last_second)
 		elector->last_second_lease = 0;
-	else if (elector->last_second_lease != elector->checked_lease)
+	else if (elector->last_second_lease != elector->checked_lease ||
+			 elector->last_second_raft_term != result->raft_term)
 	{
 		elector->last_second_lease = elector->checked_lease;
+		elector->last_second_raft_term = result->raft_term;
 		elector->last_second_since = elector->ports->now(elector->world);
 	}
 }
 
-/* Its keys go with it, and the watch says so. */
+/*
+ * A member of etcd that is cut off from the others still tells how long leases
+ * will live, and does not know of renewals.  So etcd as a whole is asked for the
+ * leader key, and its answer must be of the same raft term.
+ */
 void
 elector_act_expire(Elector *elector)
 {
-	ElectorErrand errand = {ELECTOR_ERRAND_REVOKE};
+	ElectorErrand errand = {ELECTOR_ERRAND_VERIFY};
 
 	elector->last_second_lease = 0;
+	elector->acting = true;
 	errand.lease = elector->view.leader.lease;
+	errand.bound = elector_session_bound(elector);
+	elector->ports->run(elector->world, &errand);
+}
+
+/* Its keys go with it, and the watch says so. */
+void
+elector_lease_verified(Elector *elector, int64_t lease, const ElectorErrandResult *result)
+{
+	ElectorErrand errand = {ELECTOR_ERRAND_REVOKE};
+
+	if (result->status != ELECTOR_ETCD_OK ||
+		(ELECTOR_RULE(LOOKS_CONFIRMED) &&
+		 (!result->present || result->key_lease != lease ||
+		  result->raft_term != elector->last_second_raft_term)))
+		return;
+	errand.lease = lease;
 	errand.bound = elector_session_bound(elector);
 	elector->ports->run(elector->world, &errand);
 }

@@ -398,7 +398,7 @@ heard_answer(Elector *elector, ElectorSaid *said, const ElectorAnswer *answer)
 		said->answer.kind = ELECTOR_ANSWER_FAILED;
 	}
 	else if (answer->kind == ELECTOR_ANSWER_FENCED &&
-			 answer->kept_term != elector->fence_term && ELECTOR_RULE(ANSWER_TO_THIS_FENCE))
+			 answer->kept_term != elector->fence_term)
 		memset(&said->answer, 0, sizeof(said->answer)); /* of an earlier fence */
 	else
 		said->answer = *answer;

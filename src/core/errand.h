@@ -23,7 +23,8 @@ typedef enum ElectorErrandKind
 								 * otherwise */
 	ELECTOR_ERRAND_GRANT,		/* a lease of ttl, to be ours as which */
 	ELECTOR_ERRAND_RENEW,		/* lease, ours as which */
-	ELECTOR_ERRAND_CONFIRM,		/* read the leader key */
+	ELECTOR_ERRAND_CONFIRM,		/* read the leader key, after a renewal */
+	ELECTOR_ERRAND_VERIFY,		/* read it, before lease is revoked */
 	ELECTOR_ERRAND_LOOK,		/* how long lease will live */
 	ELECTOR_ERRAND_REVOKE,		/* lease */
 	ELECTOR_ERRAND_COMMIT		/* change */
@@ -78,7 +79,7 @@ typedef struct ElectorErrandResult
 	bool		last_second;	/* LOOK: it is there, and less than a second of
 								 * it is left */
 
-	/* CONFIRM: the leader key */
+	/* CONFIRM, VERIFY: the leader key */
 	bool		present;
 	int64_t		create_revision;
 	int64_t		key_lease;

@@ -111,9 +111,8 @@ elector_take_granted(Elector *elector)
 		elector_change_if_created(&change, ELECTOR_KEY_ELECTION, order->token);
 	if (ELECTOR_RULE(TAKE_WITHOUT_LEADER))
 		elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
-	if (ELECTOR_RULE(TAKE_AFTER_SAME_TERM))
-		elector_change_if_modified(&change, ELECTOR_KEY_TERM,
-								   before->present ? before->mod_revision : 0);
+	elector_change_if_modified(&change, ELECTOR_KEY_TERM,
+							   before->present ? before->mod_revision : 0);
 	elector_change_put(&change, ELECTOR_KEY_LEADER, lease);
 	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
 	elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
@@ -252,15 +251,12 @@ elector_act_resign(Elector *elector)
 	ElectorLeadership leadership;
 	ElectorChange change;
 
-	if (ELECTOR_RULE(CLOSE_BEFORE_RESIGNING))
+	elector_close_gate(elector);
+	if (!elector->ports->drained(elector->world))
 	{
-		elector_close_gate(elector);
-		if (!elector->ports->drained(elector->world))
-		{
-			elector->ports->terminate(elector->world);
-			elector_poll(elector, DRAIN_INTERVAL);
-			return;
-		}
+		elector->ports->terminate(elector->world);
+		elector_poll(elector, DRAIN_INTERVAL);
+		return;
 	}
 	fill_leadership(elector, &leadership);
 	leadership.term = leader->term;

@@ -10,38 +10,28 @@ ELECTOR_RULE_ROW(MARGIN, "the gate stays open until etcd's own expiry, by a cloc
 ELECTOR_RULE_ROW(DEADLINE_FROM_SENDING, "the deadline counts from etcd's answer")
 ELECTOR_RULE_ROW(CONFIRM_RENEWAL, "a renewal counts without a linearizable read")
 ELECTOR_RULE_ROW(SAME_RAFT_TERM, "that read may be of another raft term")
-ELECTOR_RULE_ROW(CLOSE_WITHOUT_KEY, "a leader whose key is gone stays open")
-ELECTOR_RULE_ROW(RESIGN_WHEN_FENCED, "a leader fenced above its term keeps its key (L0)")
-ELECTOR_RULE_ROW(CLOSE_BEFORE_RESIGNING, "the word that it is over comes before the gate is closed")
 ELECTOR_RULE_ROW(DRAIN, "a fence does not wait for commits under way")
 
 /* elections */
 ELECTOR_RULE_ROW(NO_ELECTION_BESIDE_LEADER, "an election begins while there is a leader")
-ELECTOR_RULE_ROW(LOCK_WITHOUT_LEADER, "the lock is taken without comparing that there is no leader")
 ELECTOR_RULE_ROW(REVOKE_FIRST, "nobody proves that the old leadership is over (I4)")
 ELECTOR_RULE_ROW(LAST_SECOND_TWICE, "a silent leader's lease is revoked after one look")
 ELECTOR_RULE_ROW(LOOKS_CONFIRMED, "etcd is believed about that lease although it may be an isolated member")
 ELECTOR_RULE_ROW(MOST_ADVANCED, "the candidate is not the most advanced")
 ELECTOR_RULE_ROW(ANSWERS_COUNT, "a node that may have forgotten commits is chosen (S10)")
-ELECTOR_RULE_ROW(ANSWER_TO_THIS_FENCE, "an answer to an earlier fence is taken for one to this")
 ELECTOR_RULE_ROW(GIVE_UP_LOCK, "an elector that cannot go on keeps the lock (L1)")
-ELECTOR_RULE_ROW(RAISE_TERM, "a spent term is tried again and again (L0b)")
 ELECTOR_RULE_ROW(PAST_LAST_RECORD, "an heir that has the beginning of the last record has it all (S19)")
 
 /* being fenced and chosen */
 ELECTOR_RULE_ROW(FENCE_TERM, "a fence of an older term is obeyed (I3)")
 ELECTOR_RULE_ROW(FENCE_TOKEN, "a fence of an older lock is obeyed (S11)")
-ELECTOR_RULE_ROW(FENCE_LED_TERM, "a leader obeys a fence for its own term (S11)")
-ELECTOR_RULE_ROW(FENCE_FOLLOWED_TERM, "a follower obeys a fence for its leader's term (S11)")
 ELECTOR_RULE_ROW(DURABLE_FENCE, "a fence is answered before the disk knows of it")
 ELECTOR_RULE_ROW(OPEN_UNFENCED, "an opening that was under way when a fence came opens the gate")
-ELECTOR_RULE_ROW(ORDER_AS_FENCED, "an order is taken whatever was answered to the fence")
 ELECTOR_RULE_ROW(ORDER_OF_THIS_ELECTION, "an order outlives its election")
 
 /* becoming leader */
 ELECTOR_RULE_ROW(TAKE_UNDER_LOCK, "the leader key is won without comparing the lock")
 ELECTOR_RULE_ROW(TAKE_WITHOUT_LEADER, "the leader key is won without comparing that it is absent")
-ELECTOR_RULE_ROW(TAKE_AFTER_SAME_TERM, "the leader key is won without comparing the term")
 ELECTOR_RULE_ROW(CHOSEN_FOR_TERM, "a leader key is acted on that this life was not chosen for (S12)")
 ELECTOR_RULE_ROW(PROMOTION_OF_THIS_TERM, "a promotion goes on when its leadership is over (S12)")
 ELECTOR_RULE_ROW(DEADLINE_BEFORE_PROMOTION, "nobody looks at the deadline before promoting and opening (S4)")
@@ -50,7 +40,7 @@ ELECTOR_RULE_ROW(NEW_TIMELINE, "the timeline is what the elector thought, whatev
 ELECTOR_RULE_ROW(TIMELINE_ABOVE_ANSWERS, "the elector allots a timeline without regard to what others have heard of (I9)")
 ELECTOR_RULE_ROW(ALLOTTED_TIMELINE, "the gate opens on another timeline than was allotted (S18)")
 ELECTOR_RULE_ROW(LAST_LEADER_IN_PLACE, "a primary that did not lead last is established in place (S4)")
-ELECTOR_RULE_ROW(OPEN_IN_TIME, "a leader that does not open keeps its key (L2)")
+ELECTOR_RULE_ROW(OPEN_IN_TIME, "a leader that does not open, or is fenced above its term, keeps its key (L0, L2)")
 ELECTOR_RULE_ROW(RELEASE_OWN_KEY, "a late release deletes whatever leader there is (S14)")
 ELECTOR_RULE_ROW(SAME_DIRECTORY, "a copied data directory ends its original's leadership (S9)")
 

@@ -356,6 +356,7 @@ elector_session_heard(Elector *elector, const ElectorErrand *errand,
 		case ELECTOR_ERRAND_WATCH:
 		case ELECTOR_ERRAND_GRANT:
 		case ELECTOR_ERRAND_LOOK:
+		case ELECTOR_ERRAND_VERIFY:
 		case ELECTOR_ERRAND_COMMIT:
 			break;				/* elector_act_heard() */
 	}

@@ -54,7 +54,8 @@ answered(void *arg, const ElectorEtcdReply *reply)
 	result.lease = reply->lease;
 	result.ttl = reply->ttl;
 	result.last_second = reply->last_second;
-	if (errand->kind == ELECTOR_ERRAND_CONFIRM && reply->nkvs == 1)
+	if ((errand->kind == ELECTOR_ERRAND_CONFIRM || errand->kind == ELECTOR_ERRAND_VERIFY) &&
+		reply->nkvs == 1)
 	{
 		result.present = true;
 		result.create_revision = reply->kvs[0].create_revision;
@@ -121,6 +122,7 @@ elector_errands_run(void *world, const ElectorErrand *errand)
 			elector_etcd_keepalive(etcd, errand->lease, errand->bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_CONFIRM:
+		case ELECTOR_ERRAND_VERIFY:
 			txn = need_memory(elector_txn_create());
 			elector_txn_range(txn, mirror->keys.leader, NULL, 0, false);
 			elector_etcd_commit(etcd, txn, errand->bound, answered, copy);

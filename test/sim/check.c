@@ -8,7 +8,6 @@
  */
 #include "sim.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static bool
@@ -89,6 +88,10 @@ check_state(Server *server, const ElectorState *before, const ElectorState *afte
 		world_violation(server->world, "I3", "%s goes back from term %llu to %llu",
 						world_name(server), (unsigned long long) server->seen_term,
 						(unsigned long long) after->term);
+	if (after->term == server->seen_term && after->token < server->seen_token)
+		world_violation(server->world, "I3", "%s goes back to an older lock in term %llu",
+						world_name(server), (unsigned long long) after->term);
+	server->seen_token = after->token;
 	if (after->term > server->seen_term)
 	{
 		server->seen_term = after->term;
@@ -185,15 +188,9 @@ check_take(World *world, const Server *server, const ElectorTerm *before,
 	if (lock == NULL)
 		world_violation(world, "I4", "%s takes the leader key, and nobody holds the lock",
 						world_name(server));
-	else
-	{
-		const Server *elector = server_by_instance(world, lock->instance);
-
-		if (elector != NULL && elector->running &&
-			elector->elector.token != server->elector.order.token)
-			world_violation(world, "I4", "%s takes the leader key on the order of an elector whose lock is gone",
-							world_name(server));
-	}
+	else if (world->etcd.kvs[ELECTOR_KEY_ELECTION].create != server->elector.order.token)
+		world_violation(world, "I4", "%s takes the leader key on the order of an elector whose lock is gone",
+						world_name(server));
 
 	/* One of: its own word; its lease gone; fenced; or not there any more. */
 	if (before != NULL && !before->released && etcd_has_lease(world, before->lease) &&
@@ -207,15 +204,16 @@ check_take(World *world, const Server *server, const ElectorTerm *before,
 		world_violation(world, "I2", "%s is established although it may have forgotten commits",
 						world_name(server));
 
-	/* A handover's promise, under every policy. */
-	world->handed_over_branch = -1;
+	/* A handover's promise, under every policy: all that there ever was (S19). */
 	if (before != NULL && before->released && before->released_at.lsn != 0 &&
 		strcmp(before->heir, world->names[server->node]) == 0 &&
-		strcmp(server->elector.order.revoked, "handed over") == 0 && old != NULL)
-	{
-		world->handed_over_branch = old->branch;
-		world->handed_over_term = after->term;
-	}
+		strcmp(server->elector.order.reason, "switchover") == 0 &&
+		world->released_term == before->term &&
+		(!server_on_history(world, world->released_branch, world->released_lsn, server->branch) ||
+		 (server->branch == world->released_branch && server->lsn < world->released_lsn)))
+		world_violation(world, "I2", "the handover to %s at %u/%llu leaves behind what the old leader wrote up to %llu",
+						world_name(server), server_timeline(server),
+						(unsigned long long) server->lsn, (unsigned long long) world->released_lsn);
 }
 
 /* I9. */
@@ -276,18 +274,19 @@ check_open(World *world, const Server *server)
 		world_violation(world, "I9", "the gate of %s opens on timeline %u; allotted was %u",
 						world_name(server), branch->timeline, term->timeline);
 
-	if (world->handed_over_term == server->opened_term && world->handed_over_branch >= 0)
-	{
-		for (int i = world->ncommits - 1; i >= 0 && i > world->ncommits - 50; i--)
-		{
-			const Commit *commit = &world->commits[i];
+}
 
-			if (commit->branch == world->handed_over_branch &&
-				!server_on_history(world, commit->branch, commit->lsn, server->branch))
-				world_violation(world, "I2", "a commit at %llu is lost by the handover to %s",
-								(unsigned long long) commit->lsn, world_name(server));
-		}
-	}
+/* A commit is on the disk. */
+void
+check_flushed(const Server *server)
+{
+	if (server->answered_term > server->opened_term && server->answered_term == server->state.term &&
+		server->answered.timeline == server_timeline(server) &&
+		server->lsn > server->answered.lsn)
+		world_violation(server->world, "I2", "%s writes a commit at %llu after it answered a fence for term %llu with %llu",
+						world_name(server), (unsigned long long) server->lsn,
+						(unsigned long long) server->answered_term,
+						(unsigned long long) server->answered.lsn);
 }
 
 /* A client is told that its commit succeeded. */
@@ -296,12 +295,8 @@ check_commit(World *world, const Server *server, int branch, ElectorLsn lsn)
 {
 	const ElectorTerm *term = etcd_term(world);
 
-	if (world->ncommits == world->commit_room)
-	{
-		world->commit_room = world->commit_room == 0 ? 1024 : 2 * world->commit_room;
-		world->commits = realloc(world->commits, (size_t) world->commit_room * sizeof(Commit));
-	}
-	world->commits[world->ncommits++] = (Commit) {branch, lsn};
+	(void) branch;
+	(void) lsn;
 	world->counters.commits++;
 	if (term != NULL && strcmp(term->instance, server->instance) == 0 && term->released)
 		world_violation(world, "I4", "%s acknowledges a commit after its word that its term is over",

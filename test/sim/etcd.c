@@ -559,6 +559,7 @@ carry_out(World *world, Server *server, const Request *request, EtcdReply *reply
 				lease->expires = lease->expires_isolated = world->now + lease->ttl;
 			break;
 		case ELECTOR_ERRAND_CONFIRM:
+		case ELECTOR_ERRAND_VERIFY:
 			result->present = kv->present;
 			result->create_revision = kv->create;
 			result->key_lease = kv->lease;
@@ -603,6 +604,7 @@ believe(World *world, const Request *request, EtcdReply *reply)
 		case ELECTOR_ERRAND_WATCH:
 		case ELECTOR_ERRAND_GRANT:
 		case ELECTOR_ERRAND_CONFIRM:
+		case ELECTOR_ERRAND_VERIFY:
 		case ELECTOR_ERRAND_REVOKE:
 		case ELECTOR_ERRAND_COMMIT:
 			break;
@@ -925,6 +927,20 @@ etcd_start_member(World *world, int member)
 {
 	world->etcd.up[member] = true;
 	reconsider(world);
+}
+
+/* Its leader hands over to this member, as etcdctl move-leader does. */
+void
+etcd_move_leader(World *world, int member)
+{
+	SimEtcd    *etcd = &world->etcd;
+
+	if (etcd->leader < 0 || etcd->leader == member || !serves(etcd, member))
+		return;
+	etcd->leader = member;
+	etcd->raft_term++;
+	for (int i = 0; i < SIM_LEASES_MAX; i++)
+		etcd->leases[i].expires = world->now + etcd->leases[i].ttl;
 }
 
 void

@@ -34,6 +34,8 @@ typedef enum FaultKind
 	FAULT_CUT_ETCD_MEMBER,
 	FAULT_ETCD_MEMBER,			/* is down */
 	FAULT_ETCD_ISOLATED,
+	FAULT_PARTITION,			/* a server and a member of etcd are on one
+								 * side */
 	FAULT_ETCD_DOWN,
 	FAULT_ETCD_COMPACTED,
 	FAULT_SLOW,
@@ -66,6 +68,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_CUT_ETCD_MEMBER] = "cut off from a member of etcd",
 	[FAULT_ETCD_MEMBER] = "member of etcd down",
 	[FAULT_ETCD_ISOLATED] = "member of etcd isolated",
+	[FAULT_PARTITION] = "partition",
 	[FAULT_ETCD_DOWN] = "etcd down",
 	[FAULT_ETCD_COMPACTED] = "etcd compacted",
 	[FAULT_SLOW] = "network slow",
@@ -107,6 +110,34 @@ duration(Chance *chance)
 	return chance_between(chance, 1, scales[chance_between(chance, 0, 4)]);
 }
 
+/*
+ * Worlds have themes: some faults matter only together, and close together.
+ * THEME_ANY draws its kinds by lot.
+ */
+static const FaultKind themes[THEMES][8] = {
+	[THEME_LEASE] = {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
+	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION},
+	[THEME_ELECTION] = {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
+	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK},
+	[THEME_MEDDLING] = {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
+	FAULT_DELETE_LEADER, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW},
+	[THEME_HANDOVER] = {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
+	FAULT_PAUSE_ELECTOR, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_POWER}
+};
+
+static int
+choose_kind(const World *world, Chance *chance, const bool *used)
+{
+	int			kind;
+
+	if (world->theme != THEME_ANY)
+		return themes[world->theme][chance_between(chance, 0, 7)];
+	do
+		kind = (int) chance_between(chance, 0, FAULTS - 1);
+	while (!used[kind]);
+	return kind;
+}
+
 int
 faults_plan(World *world, Fault *faults)
 {
@@ -126,9 +157,7 @@ faults_plan(World *world, Fault *faults)
 		Fault	   *fault = &faults[i];
 
 		memset(fault, 0, sizeof(*fault));
-		do
-			fault->kind = (int) chance_between(&chance, 0, FAULTS - 1);
-		while (!used[fault->kind]);
+		fault->kind = choose_kind(world, &chance, used);
 
 		/*
 		 * Who restores all nodes, or promotes all of them by hand, has to say
@@ -146,13 +175,16 @@ faults_plan(World *world, Fault *faults)
 			fault->moment = (Moment) chance_between(&chance, 1, MOMENTS - 1);
 			fault->after = chance_between(&chance, 0, chance_one_in(&chance, 3) ? 1000 : 60) * MS;
 		}
-		fault->lasts = duration(&chance);
+		fault->lasts = world->theme == THEME_LEASE ?
+			chance_between(&chance, 1, 3 * world->settings[0].lease_ttl) : duration(&chance);
 		fault->a = (int) chance_between(&chance, 0, world->nnodes - 1);
 		if (fault->moment != MOMENT_ANY && chance_one_in(&chance, 2))
 			fault->a = -1;
 		fault->b = (int) chance_between(&chance, 0, world->nnodes - 1);
 		fault->amount = chance_between(&chance, 1, 100);
-		at += chance_one_in(&chance, 2) ? duration(&chance) / 4 :
+		at += world->theme == THEME_LEASE && !chance_one_in(&chance, 4) ?
+			chance_between(&chance, 1, world->settings[0].lease_ttl) :
+			chance_one_in(&chance, 2) ? duration(&chance) / 4 :
 			chance_between(&chance, 1, 60) * SEC;
 	}
 
@@ -229,6 +261,7 @@ restore(Server *server)
 	server->state = server->backup_state;
 	server->was_primary = false;
 	server->seen_term = server->state.term;
+	server->seen_token = server->state.token;
 	server->directory = ++server->world->next_number;
 	memset(&server->leadership, 0, sizeof(server->leadership));
 	memset(&server->todo, 0, sizeof(server->todo));
@@ -258,7 +291,40 @@ copy_elsewhere(World *world, Server *server)
 	copy->state = server->state;
 	copy->was_primary = server->phase == PHASE_PRIMARY;
 	copy->seen_term = server->seen_term;
+	copy->seen_token = server->seen_token;
 	server_start(copy);
+}
+
+/*
+ * The server sees one member of etcd and nobody else, or only its peers do not
+ * see it.
+ */
+static void
+partition(World *world, const Fault *fault, Server *server, int by)
+{
+	int			member = fault->b % SIM_ETCD_MEMBERS;
+
+	if (by > 0)
+	{
+		server->endpoint = member;
+		etcd_move_leader(world, member);
+		etcd_isolate(world, member);
+	}
+	else
+	{
+		for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
+			etcd_rejoin(world, i);
+	}
+	cut_peers(world, server->index, by);
+	if (fault->amount > 50)
+		return;
+	for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
+	{
+		if (i == member)
+			continue;
+		change_cut(&world->cut_to_etcd[server->index][i], by);
+		change_cut(&world->cut_from_etcd[server->index][i], by);
+	}
 }
 
 /* Begin (+1) or end (-1) it. */
@@ -362,6 +428,9 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 				for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
 					etcd_rejoin(world, i);
 			}
+			break;
+		case FAULT_PARTITION:
+			partition(world, fault, server, by);
 			break;
 		case FAULT_ETCD_DOWN:
 			for (int i = 0; i < SIM_ETCD_MEMBERS; i++)

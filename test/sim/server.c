@@ -103,6 +103,7 @@ server_take_state(Server *server)
 	{
 		server->state = server->state_before;
 		server->seen_term = server->state.term;
+		server->seen_token = server->state.token;
 	}
 	server->saved_at = 0;
 }
@@ -249,6 +250,7 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 		return;
 	server->lsn += COMMIT_SIZE;
 	server_wal_flushed(server);
+	check_flushed(server);
 
 	/* Looked at again before the client is told. */
 	if (gate_is_open(server) || !WORLD_RULE(GATE_CHECKED_TWICE))
@@ -258,9 +260,10 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 static void
 client_writes(World *world, Server *server, void *payload, int64_t number)
 {
-	ElectorTime flush = chance_between(&world->chance, 200, 3000);
+	ElectorTime flush = chance_between(&world->chance, 200,
+									   chance_one_in(&world->chance, 10) ? 60 * MS : 3 * MS);
 
-	world_later(world, NULL, world->now + chance_between(&world->chance, 50, 3000) * MS,
+	world_later(world, NULL, world->now + chance_between(&world->chance, 10 * MS, world->client_gap),
 				client_writes, NULL, 0);
 	for (int i = 0; i < world->nservers; i++)
 	{
@@ -392,9 +395,9 @@ server_create(World *world, int index, int node)
 	server->boot = ++world->next_number;
 	server->directory = ++world->next_number;
 	server->offset = chance_between(&world->chance, 1, 1000) * SEC;
-	server->drift = chance_between(&world->chance, -300, 300);
+	server->drift = chance_between(&world->chance, -world->drift, world->drift);
 	if (!WORLD_RULE(DRIFT))
-		server->drift = chance_between(&world->chance, -150000, 150000);
+		server->drift *= 6;
 	server->endpoint = (int) chance_between(&world->chance, 0, SIM_ETCD_MEMBERS - 1);
 }
 
@@ -709,6 +712,9 @@ server_program_answered(Server *server, const EtcdReply *reply)
 		return;
 	if (reply->errand.kind == ELECTOR_ERRAND_COMMIT && reply->result.succeeded)
 	{
+		world->released_term = server->leadership.term;
+		world->released_branch = server->branch;
+		world->released_lsn = server->lsn;
 		TRACE(world, server, "the program released term %llu at %llu",
 			  (unsigned long long) server->leadership.term,
 			  (unsigned long long) server->checkpoint);

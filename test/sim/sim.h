@@ -270,6 +270,7 @@ struct Server
 	ElectorPosition answered;
 	uint64_t	answered_term;
 	uint64_t	seen_term;		/* highest term saved */
+	int64_t		seen_token;
 	uint64_t	checked_term;	/* last one whose opening was looked at */
 };
 
@@ -286,6 +287,17 @@ typedef enum Moment
 	MOMENT_OPENED,
 	MOMENTS
 } Moment;
+
+/* What kind of trouble a world is about. */
+typedef enum Theme
+{
+	THEME_ANY,
+	THEME_LEASE,
+	THEME_ELECTION,
+	THEME_MEDDLING,
+	THEME_HANDOVER,
+	THEMES
+} Theme;
 
 typedef struct Fault
 {
@@ -320,12 +332,6 @@ typedef struct Counters
 	int64_t		commits;		/* acknowledged */
 } Counters;
 
-typedef struct Commit
-{
-	int			branch;
-	ElectorLsn	lsn;
-} Commit;
-
 struct World
 {
 	uint64_t	seed;
@@ -346,13 +352,16 @@ struct World
 	int			cut[SIM_SERVERS_MAX][SIM_SERVERS_MAX];	/* from, to; counts */
 	int			cut_to_etcd[SIM_SERVERS_MAX][SIM_ETCD_MEMBERS];
 	int			cut_from_etcd[SIM_SERVERS_MAX][SIM_ETCD_MEMBERS];
+	int64_t		drift;			/* of clocks, at most; parts per million */
 	ElectorTime delay;			/* typical, one way */
 	ElectorTime slow_until;
 	ElectorTime slow_delay;
+	ElectorTime client_gap;		/* between two commits, at most */
 	int			loss;			/* one message in so many; 0: none */
 	ElectorTime disk_slow_until;
 	ElectorTime disk_stall;
 
+	Theme		theme;
 	int			nfaults;
 	Fault		faults[SIM_FAULTS_MAX];
 	ElectorTime horizon;		/* no fault begins later */
@@ -362,14 +371,11 @@ struct World
 	ElectorTime last_open;		/* when a gate was last seen open */
 
 	/* for the checks */
-	Commit	   *commits;
-	int			ncommits;
-	int			commit_room;
 	uint64_t	opened_term;	/* newest term that was opened */
 	uint64_t	taken_term;
-	ElectorLsn	handed_over;	/* by the last leader's own word */
-	int			handed_over_branch;
-	uint64_t	handed_over_term;
+	uint64_t	released_term;	/* by the last leader's own word ... */
+	int			released_branch;	/* ... with all this */
+	ElectorLsn	released_lsn;
 	Violation	violation;
 	Counters	counters;
 
@@ -433,6 +439,7 @@ extern void etcd_watch(Server *server);
 extern void etcd_stop_member(World *world, int member);
 extern void etcd_start_member(World *world, int member);
 extern void etcd_isolate(World *world, int member);
+extern void etcd_move_leader(World *world, int member);
 extern void etcd_rejoin(World *world, int member);
 extern void etcd_restore(World *world);
 extern void etcd_back_up(World *world);
@@ -488,6 +495,7 @@ extern void check_open(World *world, const Server *server);
 extern void check_promotion(World *world, const Server *server, int branch);
 extern void check_state(Server *server, const ElectorState *before, const ElectorState *after);
 extern void check_stream(World *world, const Server *server);
+extern void check_flushed(const Server *server);
 extern void check_commit(World *world, const Server *server, int branch, ElectorLsn lsn);
 extern void check_answer(Server *server, const ElectorFenceRequest *request,
 						 const ElectorAnswer *answer);

@@ -37,7 +37,6 @@ world_free(World *world)
 		free(world->chunks[i]);
 	free(world->chunks);
 	free(world->etcd.log);
-	free(world->commits);
 	if (world->trace != NULL)
 	{
 		for (int i = 0; i < SIM_TRACE_LINES; i++)
@@ -188,17 +187,16 @@ choose_settings(World *world)
 	Chance	   *chance = &world->chance;
 	const ElectorTime ttls[] = {2, 2, 3, 5, 10, 10, 20};
 	ElectorTime ttl = ttls[chance_between(chance, 0, 6)] * SEC;
-
-	/* Enough for the clocks' drift (300 ppm each way), and for etcd's. */
 	ElectorTime margin = chance_one_in(chance, 3) ? ttl / 200 + 5 * MS : ttl / 10;
 	ElectorTime fence_timeout = chance_between(chance, 1, 10) * 100 * MS;
 	ElectorTime cold_start_wait = chance_between(chance, 0, 30) * SEC;
 	ElectorTime cooldown = chance_one_in(chance, 2) ? 0 : chance_between(chance, 1, 30) * SEC;
 	int			rejoin = (int) chance_between(chance, 0, 7);
 
-	if (!WORLD_RULE(DRIFT))
-		margin = ttl / 10;
+	world->theme = chance_one_in(chance, 3) ? THEME_ANY :
+		(Theme) chance_between(chance, 1, THEMES - 1);
 	world->delay = chance_between(chance, 100, 3000);
+	world->client_gap = chance_one_in(chance, 3) ? 100 * MS : 3 * SEC;
 	world->nnodes = (int) chance_between(chance, 2, 4);
 	if (world->nnodes == 4)
 		world->nnodes = chance_one_in(chance, 2) ? 3 : 5;
@@ -223,6 +221,9 @@ choose_settings(World *world)
 		settings->may_rejoin = rejoin != 0;
 		settings->may_clone = rejoin > 4;
 	}
+
+	/* What the margin is for; in parts per million. */
+	world->drift = margin * 400000 / ttl;
 	world->bound = 120 * SEC + 6 * ttl + cold_start_wait + cooldown;
 }
 
@@ -255,7 +256,6 @@ world_run(World *world, uint64_t seed, const Fault *faults, int nfaults, Tracing
 	choose_settings(world);
 	world->branches[0] = (Branch) {1, -1, 0, 0, 0};
 	world->nbranches = 1;
-	world->handed_over_branch = -1;
 	etcd_begin(world);
 	for (int i = 0; i < world->nservers; i++)
 	{
