@@ -280,7 +280,7 @@ check_open(World *world, const Server *server)
 void
 check_flushed(const Server *server)
 {
-	if (server->answered_term > server->opened_term && server->answered_term == server->state.term &&
+	if (server->answered_term > server->checked_term && server->answered_term == server->state.term &&
 		server->answered.timeline == server_timeline(server) &&
 		server->lsn > server->answered.lsn)
 		world_violation(server->world, "I2", "%s writes a commit at %llu after it answered a fence for term %llu with %llu",
