@@ -15,6 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A renewed lease does not come to its last second again within this time. */
+#define LOOKS_APART ((ElectorTime) 500000)
+
 static void
 forget_answers(Elector *elector)
 {
@@ -113,19 +116,28 @@ elector_act_check_lease(Elector *elector)
 void
 elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result)
 {
+	ElectorTime now = elector->ports->now(elector->world);
+
 	if (result->status != ELECTOR_ETCD_OK)
 		return;
 	if (result->ttl <= 0)
 		elector->gone_lease = elector->checked_lease;
 	if (!result->last_second)
+	{
 		elector->last_second_lease = 0;
-	else if (elector->last_second_lease != elector->checked_lease ||
-			 elector->last_second_raft_term != result->raft_term)
+		return;
+	}
+
+	/* Between two looks that are far apart it may have been renewed. */
+	if (elector->last_second_lease != elector->checked_lease ||
+		elector->last_second_raft_term != result->raft_term ||
+		(now > elector->last_second_seen + LOOKS_APART && ELECTOR_RULE(LOOKS_TOGETHER)))
 	{
 		elector->last_second_lease = elector->checked_lease;
 		elector->last_second_raft_term = result->raft_term;
-		elector->last_second_since = elector->ports->now(elector->world);
+		elector->last_second_since = now;
 	}
+	elector->last_second_seen = now;
 }
 
 /*

@@ -64,6 +64,12 @@ fill_term(const Elector *elector, ElectorTerm *term)
 	term->opened_at = before->opened_at;
 	term->opened_timeline = before->opened_timeline;
 	term->opened_from = before->opened_from;
+	if (before->opened_timeline == 0)
+	{
+		/* The first of all takes over what there was before the cluster. */
+		term->opened_timeline = order->position.timeline;
+		term->opened_from = order->position;
+	}
 	term->automatic = order->automatic;
 
 	/* Those since the last one that opened, and this one (S7). */

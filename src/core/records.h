@@ -127,7 +127,8 @@ typedef struct ElectorTerm
 
 	/*
 	 * Its timeline, and how much it took over of the one that was opened
-	 * before it: who holds that lacks at most what was written since.
+	 * before it: who holds that lacks at most what was written since.  Before
+	 * anything was opened, what the first leader began with.
 	 */
 	uint32_t	opened_timeline;
 	ElectorPosition opened_from;

@@ -170,7 +170,7 @@ check_choice(Server *server)
 
 /* I4 and I3, when the leader key is taken. */
 void
-check_take(World *world, const Server *server, const ElectorTerm *before,
+check_take(World *world, const Server *server, int64_t token, const ElectorTerm *before,
 		   const ElectorTerm *after)
 {
 	const ElectorElection *lock = world->etcd.kvs[ELECTOR_KEY_ELECTION].present ?
@@ -188,7 +188,7 @@ check_take(World *world, const Server *server, const ElectorTerm *before,
 	if (lock == NULL)
 		world_violation(world, "I4", "%s takes the leader key, and nobody holds the lock",
 						world_name(server));
-	else if (world->etcd.kvs[ELECTOR_KEY_ELECTION].create != server->elector.order.token)
+	else if (world->etcd.kvs[ELECTOR_KEY_ELECTION].create != token)
 		world_violation(world, "I4", "%s takes the leader key on the order of an elector whose lock is gone",
 						world_name(server));
 

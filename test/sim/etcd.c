@@ -3,7 +3,7 @@
  *	  A simulated etcd: three members, one linearizable store, leases, watches.
  *
  * What was read or measured of etcd 3.4 and is imitated here: a lease is looked
- * at only every half second; when etcd changes its leader every lease begins
+ * at only every half second, but one that has run out cannot be renewed; when etcd changes its leader every lease begins
  * anew; a leader that is cut off from the others goes on acknowledging
  * keep-alives, and telling how long leases will live, for up to two election
  * timeouts; a request that waits for a leader may be carried out after the
@@ -29,6 +29,7 @@ typedef struct Request
 {
 	ElectorErrand errand;
 	ElectorChange change;
+	int64_t		token;			/* of the order that it carries out */
 	bool		program;
 	int			server;
 	uint32_t	life;
@@ -460,7 +461,7 @@ commit(World *world, const Server *server, const Request *request,
 		}
 	}
 	if (request->errand.deed == ELECTOR_DEED_TAKE && !request->program)
-		check_take(world, server, before, &change->term);
+		check_take(world, server, request->token, before, &change->term);
 	if (request->errand.deed == ELECTOR_DEED_LOCK && !request->program)
 	{
 		world->counters.elections++;
@@ -736,6 +737,18 @@ request_executes(World *world, Server *none, void *payload, int64_t number)
 	reply.program = request->program;
 	reply.result.error = "";
 	reply.result.endpoint = "";
+	if (serves(&world->etcd, request->member) && world->etcd.leader >= 0 &&
+		request->errand.kind == ELECTOR_ERRAND_RENEW &&
+		find_lease(&world->etcd, request->errand.lease) != NULL &&
+		find_lease(&world->etcd, request->errand.lease)->expires <= world->now)
+	{
+		/* What has run out is not renewed; the answer comes when it is gone. */
+		Request    *copy = malloc(sizeof(Request));
+
+		*copy = *request;
+		world_later(world, NULL, world->now + 50 * MS, request_executes, copy, 0);
+		return;
+	}
 	if (!serves(&world->etcd, request->member) || world->etcd.leader < 0)
 	{
 		if (!world->etcd.up[request->member])
@@ -799,6 +812,7 @@ etcd_run(Server *server, const ElectorErrand *errand, bool program)
 	if (errand->change != NULL)
 		request->change = *errand->change;
 	request->errand.change = NULL;
+	request->token = server->elector.order.token;
 	request->program = program;
 	request->server = server->index;
 	request->life = server->life;

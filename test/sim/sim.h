@@ -487,8 +487,8 @@ extern void fault_describe(const World *world, const Fault *fault, char *text, s
 
 /* check.c */
 extern void check_always(World *world);
-extern void check_take(World *world, const Server *server, const ElectorTerm *before,
-					   const ElectorTerm *after);
+extern void check_take(World *world, const Server *server, int64_t token,
+					   const ElectorTerm *before, const ElectorTerm *after);
 extern void check_choice(Server *server);
 extern void check_begun(World *world, const Server *server, const ElectorTerm *term);
 extern void check_open(World *world, const Server *server);
