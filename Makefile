@@ -7,6 +7,8 @@
 #	  make demo		three servers and an etcd, a crash and a switchover
 #	  make test		everything; the last line is "N passed, N failed"
 #	  make bench	failover times and overhead
+#	  make sim		the decisions in simulated worlds: SEEDS= FROM= JOBS=
+#	  make sim-negatives	every rule broken on purpose is found there
 #
 # Another PostgreSQL: make PG_CONFIG=/path/to/pg_config.  With a compiler whose
 # warnings are not known yet: make WERROR=
@@ -90,6 +92,39 @@ build/unit/test_%: test/unit/test_%.c $(UNIT_OBJS)
 -include $(wildcard build/unit/*/*.d)
 
 #
+# The simulator, three times: with the library's own objects, under sanitizers,
+# and with rules that can be broken on purpose (test/sim/README).
+#
+SIM_SOURCES = $(wildcard test/sim/*.c)
+SIM_HEADERS = test/sim/sim.h $(wildcard src/core/*.h)
+SIM_CFLAGS = -std=gnu99 -g -O2 -D_GNU_SOURCE -Isrc -Itest/sim $(WARNINGS)
+SIM_PROGRAMS = build/sim/sim build/sim/sim_sanitized build/sim/sim_breakable
+
+SEEDS = 20000
+FROM = 1
+JOBS = $(shell nproc)
+
+build/sim/sim: $(SIM_SOURCES) $(SIM_HEADERS) $(CORE_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(SIM_CFLAGS) $(SIM_SOURCES) $(CORE_OBJS) -o $@
+
+build/sim/sim_sanitized: $(SIM_SOURCES) $(SIM_HEADERS) $(filter build/unit/core/%,$(UNIT_OBJS))
+	@mkdir -p $(@D)
+	$(CC) $(UNIT_CFLAGS) -Isrc -Itest/sim $(SIM_SOURCES) $(filter build/unit/core/%,$(UNIT_OBJS)) -o $@
+
+build/sim/sim_breakable: $(SIM_SOURCES) $(SIM_HEADERS) $(wildcard src/core/*.c)
+	@mkdir -p $(@D)
+	$(CC) $(SIM_CFLAGS) -DELECTOR_BREAKABLE $(SIM_SOURCES) $(wildcard src/core/*.c) -o $@
+
+sim-programs: $(SIM_PROGRAMS)
+
+sim: build/sim/sim
+	build/sim/sim --from=$(FROM) --seeds=$(SEEDS) --jobs=$(JOBS)
+
+sim-negatives: build/sim/sim_breakable
+	test/sim/negatives
+
+#
 # These bring what they need, pg_config included.
 #
 setup:
@@ -104,4 +139,4 @@ test:
 bench:
 	@test/bench/run
 
-.PHONY: setup demo test bench kit unit
+.PHONY: setup demo test bench kit unit sim-programs sim sim-negatives

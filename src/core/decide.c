@@ -182,7 +182,7 @@ decide_leading(const ElectorView *view)
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
 
 	/* S12: a term that this postmaster was not chosen for is not ours. */
-	if (!ours && !view->gate_open && ELECTOR_RULE(CHOSEN_FOR_TERM))
+	if (!ours && !view->gate_open)
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_NO_ORDER);
 
 	/* S12: nor is what a promotion of another term would make of the server. */
@@ -204,7 +204,7 @@ decide_leading(const ElectorView *view)
 							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
 	/* S4: the deadline of this very lease, directly before acting under it. */
-	if (view->now >= view->deadline && ELECTOR_RULE(DEADLINE_BEFORE_PROMOTION))
+	if (view->now >= view->deadline)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEASE_UNSURE, bound);
 
 	if (view->recovering && ELECTOR_RULE(PROMOTED_BEFORE_OPENING))
@@ -317,8 +317,9 @@ static ElectorPlan
 watch_lease(const ElectorView *view)
 {
 	if (view->last_second_since != 0 &&
-		(view->lease_checked_at >= view->last_second_since + LAST_SECOND ||
-		 !ELECTOR_RULE(LAST_SECOND_TWICE)))
+		(view->last_second_asked >= view->last_second_since + LAST_SECOND ||
+		 (view->lease_checked_at >= view->last_second_since + LAST_SECOND &&
+		  !ELECTOR_RULE(LAST_SECOND_SAID)) || !ELECTOR_RULE(LAST_SECOND_TWICE)))
 		return elector_plan(view, ELECTOR_EXPIRE, ELECTOR_BECAUSE_LEADER_SILENT);
 	if (view->now >= view->lease_checked_at + LEASE_WATCH_INTERVAL)
 		return elector_plan(view, ELECTOR_CHECK_LEASE,

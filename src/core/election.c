@@ -131,13 +131,14 @@ elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result)
 	/* Between two looks that are far apart it may have been renewed. */
 	if (elector->last_second_lease != elector->checked_lease ||
 		elector->last_second_raft_term != result->raft_term ||
-		(now > elector->last_second_seen + LOOKS_APART && ELECTOR_RULE(LOOKS_TOGETHER)))
+		now > elector->last_second_seen + LOOKS_APART)
 	{
 		elector->last_second_lease = elector->checked_lease;
 		elector->last_second_raft_term = result->raft_term;
 		elector->last_second_since = now;
 	}
 	elector->last_second_seen = now;
+	elector->last_second_asked = elector->lease_checked_at;
 }
 
 /*
@@ -164,9 +165,8 @@ elector_lease_verified(Elector *elector, int64_t lease, const ElectorErrandResul
 	ElectorErrand errand = {ELECTOR_ERRAND_REVOKE};
 
 	if (result->status != ELECTOR_ETCD_OK ||
-		(ELECTOR_RULE(LOOKS_CONFIRMED) &&
-		 (!result->present || result->key_lease != lease ||
-		  result->raft_term != elector->last_second_raft_term)))
+		!result->present || result->key_lease != lease ||
+		result->raft_term != elector->last_second_raft_term)
 		return;
 	errand.lease = lease;
 	errand.bound = elector_session_bound(elector);

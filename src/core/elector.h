@@ -242,7 +242,8 @@ typedef struct Elector
 	int64_t		checked_lease;	/* which one was asked about */
 	int64_t		last_second_lease;	/* less than a second of it is left, ... */
 	ElectorTime last_second_since;	/* ... which was heard first at */
-	ElectorTime last_second_seen;	/* ... and last at ... */
+	ElectorTime last_second_seen;	/* ... and last at, ... */
+	ElectorTime last_second_asked;	/* ... when asked at, ... */
 	uint64_t	last_second_raft_term;	/* ... in this one */
 	ElectorTime rejoin_after;
 	bool		stopping;

@@ -210,6 +210,7 @@ elector_observe(Elector *elector)
 	view->last_second_since = view->leader.present &&
 		elector->last_second_lease == view->leader.lease ?
 		elector->last_second_since : 0;
+	view->last_second_asked = elector->last_second_asked;
 
 	view->lock_since = elector->lock_since;
 	view->fence_term = elector->fence_term;

@@ -240,7 +240,7 @@ confirmed(Elector *elector, const ElectorErrandResult *result)
 		renewal_failed(elector, lease);
 		return;
 	}
-	if (result->raft_term != lease->raft_term && ELECTOR_RULE(SAME_RAFT_TERM))
+	if (result->raft_term != lease->raft_term)
 	{
 		/* etcd changed its leader in between: renew again. */
 		renewal_failed(elector, lease);

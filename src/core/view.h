@@ -116,6 +116,8 @@ typedef struct ElectorView
 	ElectorTime last_second_since;	/* etcd says that less than a second is
 									 * left of the leader's lease; 0: it does
 									 * not */
+	ElectorTime last_second_asked;	/* when the newest look that it said so to
+									 * was sent */
 
 	/* the election this node runs */
 	ElectorTime lock_since;		/* 0: the lock is not ours */

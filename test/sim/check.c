@@ -238,6 +238,8 @@ check_begun(World *world, const Server *server, const ElectorTerm *term)
 {
 	Branch	   *branch = &world->branches[server->branch];
 
+	faults_moment(world, (Server *) server, MOMENT_OPENED);
+
 	/* Promoted by hand, to the very timeline that it was allotted. */
 	if (branch->term == 0 && server->branch != 0)
 	{
@@ -255,7 +257,6 @@ check_open(World *world, const Server *server)
 	Branch	   *branch = &world->branches[server->branch];
 
 	world->counters.leaderships++;
-	faults_moment(world, (Server *) server, MOMENT_OPENED);
 	if (server->opened_term <= world->opened_term)
 		world_violation(world, "I3", "the gate of %s opens in term %llu after term %llu",
 						world_name(server), (unsigned long long) server->opened_term,

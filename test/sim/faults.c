@@ -143,7 +143,7 @@ faults_plan(World *world, Fault *faults)
 {
 	Chance		chance = {world->seed * UINT64_C(0x9fb21c651e98df25) + 7};
 	bool		used[FAULTS];
-	int			count = (int) chance_between(&chance, 1, 14);
+	int			count = (int) chance_between(&chance, 1, world->theme == THEME_LEASE ? 40 : 14);
 	ElectorTime at = chance_between(&chance, 5, 30) * SEC;
 	int			nused = 0;
 	bool		meddled = false;
@@ -516,8 +516,12 @@ fault_begins(World *world, Server *actor, void *payload, int64_t number)
 	Fault	   *fault = &world->faults[number];
 	Ending	   *ending;
 	Server	   *server = fault->a >= 0 ? &world->servers[fault->a] : *(Server **) payload;
+	const ElectorLeader *leader = etcd_leader(world);
 	ElectorTime end = world->now + fault->lasts;
 
+	/* Most trouble with leases is the leader's. */
+	if (world->theme == THEME_LEASE && leader != NULL && fault->amount % 3 != 0)
+		server = &world->servers[leader->node[1] - '1'];
 	TRACE(world, server, "FAULT: %s (b=%d, %lld ms)", names[fault->kind], fault->b,
 		  (long long) (fault->lasts / MS));
 	world->counters.faults++;

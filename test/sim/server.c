@@ -122,6 +122,7 @@ clear_shared_memory(Server *server)
 static void
 end_elector(Server *server)
 {
+	etcd_forget(server);
 	server->running = false;
 	server->elector_life++;
 	server->watching = false;

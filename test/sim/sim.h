@@ -432,6 +432,7 @@ typedef struct EtcdReply
 } EtcdReply;
 
 extern void etcd_begin(World *world);
+extern void etcd_forget(const Server *server);
 extern void etcd_run(Server *server, const ElectorErrand *errand, bool program);
 extern void etcd_fill_cluster(World *world, ElectorCluster *cluster, const Kv *kvs,
 							  int64_t revision);

@@ -161,9 +161,12 @@ ElectorTime
 world_transit(World *world)
 {
 	ElectorTime typical = world->slow_until > world->now ? world->slow_delay : world->delay;
+	ElectorTime transit = typical / 2 + chance_between(&world->chance, 0, typical);
 
-	return typical / 2 + chance_between(&world->chance, 0, typical) +
-		(chance_one_in(&world->chance, 200) ? chance_between(&world->chance, 0, 200 * MS) : 0);
+	/* One draw a statement: C does not say in which order operands are drawn. */
+	if (chance_one_in(&world->chance, 200))
+		transit += chance_between(&world->chance, 0, 200 * MS);
+	return transit;
 }
 
 bool
@@ -220,6 +223,22 @@ choose_settings(World *world)
 		settings->maximum_lag = chance_one_in(chance, 4) ? 200 : -1;
 		settings->may_rejoin = rejoin != 0;
 		settings->may_clone = rejoin > 4;
+	}
+
+	if (world->theme == THEME_LEASE)
+	{
+		/* Quick elections, so that what is late is too late. */
+		ttl = chance_between(chance, 2, 3) * SEC;
+		margin = ttl / 100;
+		for (int i = 0; i < world->nnodes; i++)
+		{
+			world->settings[i].lease_ttl = ttl;
+			world->settings[i].lease_margin = margin;
+			world->settings[i].fence_timeout = 100 * MS;
+			world->settings[i].failover_cooldown = 0;
+			world->settings[i].cold_start_wait = 0;
+			world->settings[i].maximum_lag = -1;
+		}
 	}
 
 	/* What the margin is for; in parts per million. */
