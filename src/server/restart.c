@@ -343,6 +343,38 @@ pick_up_work(void)
 	}
 }
 
+/*
+ * How did the server end?  As a primary on a timeline that was not allotted to
+ * it, it was promoted by hand, and nobody may have been there to see it (S18).
+ * A base backup, a rewound directory and one that no elector has seen say
+ * nothing about this node.
+ */
+static void
+note_how_it_ended(void)
+{
+	ElectorState state;
+	bool		crc_ok;
+	ControlFileData *control;
+	TimeLineID	timeline;
+
+	if (!elector_store_read_state(&state) || state.instance[0] == '\0' ||
+		access(BACKUP_LABEL_FILE, F_OK) == 0)
+		return;
+	control = get_controlfile(DataDir, &crc_ok);
+	if (!crc_ok || (control->state != DB_IN_PRODUCTION &&
+					control->state != DB_SHUTDOWNING && control->state != DB_SHUTDOWNED))
+		return;
+
+	/* Until the first checkpoint, the end of recovery is noted elsewhere. */
+	timeline = Max(control->checkPointCopy.ThisTimeLineID, control->minRecoveryPointTLI);
+	if (!elector_state_note_primary(&state, timeline))
+		return;
+	elector_store_write_state(&state);
+	ereport(LOG,
+			(errmsg("this server ended as a primary on timeline %u, to which no election had promoted it",
+					timeline)));
+}
+
 static void
 create_standby_signal(void)
 {
@@ -394,6 +426,7 @@ shmem_startup(void)
 	if (!IsUnderPostmaster && IsPostmasterEnvironment)
 	{
 		warn_about_server();
+		note_how_it_ended();
 		elector_standby_clean_placeholders();
 		create_standby_signal();
 	}

@@ -38,4 +38,33 @@ is($cluster->wait_for_leader(exclude => 'n1'), 'n2', 'one of them is elected');
 $cluster->check_whole('afterwards');
 $cluster->check_history('afterwards');
 
+# Promoted while nobody looks, it dies before anybody could bring it back; and the
+# next leader gets the number that it took.
+my $leader = $cluster->leader;
+$cluster->stop_worker('n3');
+$cluster->run_on('n3', {}, 'pg_ctl', '-D', $cluster->data('n3'), '-W', 'promote');
+$cluster->poll_until(sub { ($cluster->try_psql('n3', 'SELECT pg_is_in_recovery()', user => 'postgres')->{out} // '') =~ /^f/ },
+	30, 'n3 to be promoted');
+$cluster->kill_all('n3');
+$cluster->revive('n3');
+$cluster->wait_for_no_process('n3');
+my ($next) = grep { $_ ne 'n3' && $_ ne $leader } $cluster->nodes;
+$cluster->psql($leader, "SELECT elector_switchover('$next')");
+is($cluster->wait_for_leader(exclude => $leader, timeout => 30), $next, 'another leader is elected meanwhile');
+$cluster->wait_for_follower($leader, 60);
+
+my $offset = $cluster->log_offset('n3');
+$cluster->start('n3');
+$cluster->wait_log('n3', qr/ended as a primary on timeline \d+, to which no election had promoted it/, $offset, 30);
+ok(1, 'it remembers what it was');
+$cluster->wait_log('n3', qr/can only be cloned/, $offset, 60);
+ok($cluster->log_since('n3', $offset) !~ /started streaming/, 'and does not follow with the same number of another history');
+
+# A clone is whole again, and is not cloned twice.
+$offset = $cluster->log_offset('n3');
+$cluster->reload_line('n3', 'pg_elector.rejoin', 'clone');
+$cluster->wait_log('n3', qr/started streaming WAL from primary/, $offset, 120);
+is($cluster->wait_for_follower('n3', 60), $next, 'a clone follows');
+is(scalar(() = $cluster->log_since('n3', $offset) =~ /data directory is ready to follow/g), 1, 'after one cloning');
+
 done_testing();
