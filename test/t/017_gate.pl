@@ -242,4 +242,17 @@ is($cluster->postmaster_pid('n1'), $cluster->{before}{n1}{pid}, 'back: in the sa
 is($cluster->wait_for_follower('n2'), 'n1', 'back: followed by the other');
 is(scalar $cluster->query_history('n1'), 1, 'back: no election');
 
+# A standby is let in for the term that is led, and for no other (S1).
+sub identify
+{
+	my ($options) = @_;
+	return $cluster->try_psql('n1', 'IDENTIFY_SYSTEM',
+		conninfo => $cluster->node_conninfo('n1') . ' replication=true' . ($options ? " options='$options'" : ''));
+}
+ok(identify("-cpg_elector.upstream_term=$term")->{ok}, 'a stream for the term that is led');
+my $other = identify('-cpg_elector.upstream_term=' . ($term + 1));
+ok(!$other->{ok}, 'none for another term');
+like($other->{err}, qr/does not lead the term that is to be followed/, 'and the error says why');
+ok(identify('')->{ok}, 'one that follows nobody is not asked');
+
 done_testing();
