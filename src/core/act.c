@@ -180,8 +180,7 @@ act_handover(Elector *elector, const ElectorPlan *plan)
 	ElectorErrand errand = {ELECTOR_ERRAND_RENEW, ELECTOR_LEASE_LEADER};
 
 	/*
-	 * Nobody renews while the server stops (L10).  The gate's deadline does
-	 * not move with it: nobody is here to confirm the renewal.
+	 * Nobody renews while the server stops (L10).
 	 */
 	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
 	errand.bound = elector_session_bound(elector);
@@ -200,7 +199,7 @@ act_follow(Elector *elector)
 	const ElectorView *view = &elector->view;
 	ElectorState *state = &elector->state;
 
-	if (view->leader.term >= state->term && ELECTOR_RULE(REMEMBER_FOLLOWED) &&
+	if (view->leader.term >= state->term &&
 		(view->leader.term > state->term ||
 		 state->token != view->leader.create_revision))
 	{
@@ -211,9 +210,11 @@ act_follow(Elector *elector)
 		state->token = view->leader.create_revision;
 		elector_save_state(elector);
 	}
-	if (state->stray != 0)
+	if (state->stray != 0 || view->leader.term > state->followed)
 	{
 		state->stray = 0;
+		if (view->leader.term > state->followed)
+			state->followed = view->leader.term;
 		elector_save_state(elector);
 	}
 	elector->fence_stage = ELECTOR_FENCE_IDLE;

@@ -21,6 +21,7 @@ typedef struct ElectorCluster
 	bool		complete;		/* loaded once, and nothing unreadable that
 								 * counts */
 	int64_t		revision;		/* of etcd's store */
+	uint64_t	etcd;			/* its cluster id */
 	uint64_t	system;			/* 0: not there */
 	ElectorLeader leader;
 	ElectorElection election;

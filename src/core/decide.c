@@ -40,7 +40,7 @@
 /* How often the lease of a silent leader is looked at ... */
 #define LEASE_WATCH_INTERVAL ((ElectorTime) 50000)
 
-/* ... and how long its last second is, generously. */
+/* ... and how long its last second is, generously ... */
 #define LAST_SECOND ((ElectorTime) 1020000)
 
 ElectorPlan
@@ -153,7 +153,7 @@ elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
 	 */
 	if (holds_leader(view) && term <= view->leader.term)
 		return ELECTOR_FENCE_TERM_IN_USE;
-	if (term <= view->upstream_term)
+	if (term <= view->upstream_term || term <= view->state.followed)
 		return ELECTOR_FENCE_TERM_IN_USE;
 	return ELECTOR_FENCE_OBEY;
 }
@@ -180,6 +180,10 @@ decide_leading(const ElectorView *view)
 
 	if (view->state.term > view->leader.term && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
+
+	/* S15: another has led since, and etcd, restored, does not know. */
+	if (view->remembered > view->leader.term && ELECTOR_RULE(ETCD_RESTORED))
+		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_ETCD_RESTORED);
 
 	/* S12: a term that this postmaster was not chosen for is not ours. */
 	if (!ours && !view->gate_open)
@@ -212,7 +216,7 @@ decide_leading(const ElectorView *view)
 
 	/* S18: only on the timeline that the term allotted (I9). */
 	if (recorded && view->position.timeline != view->term.timeline &&
-		ELECTOR_RULE(ALLOTTED_TIMELINE))
+		ELECTOR_RULE(LAST_LEADER_IN_PLACE))
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
@@ -307,6 +311,17 @@ decide_rejoin(const ElectorView *view)
 						ELECTOR_BECAUSE_DIVERGED);
 }
 
+/* ... by a clock that is as fast as the margin allows for. */
+static ElectorTime
+last_second(const ElectorView *view)
+{
+	ElectorTime rest = view->lease_ttl - view->lease_margin;
+
+	if (rest < SECONDS(1) || !ELECTOR_RULE(LAST_SECOND_DRIFTS))
+		rest = rest < SECONDS(1) ? SECONDS(1) : view->lease_ttl;
+	return LAST_SECOND * view->lease_ttl / rest;
+}
+
 /*
  * The leader does not answer us.  etcd notices the end of a lease only every
  * half second; whoever watches the lease run out can say so sooner.  A lease of
@@ -316,9 +331,11 @@ decide_rejoin(const ElectorView *view)
 static ElectorPlan
 watch_lease(const ElectorView *view)
 {
+	ElectorTime second = last_second(view);
+
 	if (view->last_second_since != 0 &&
-		(view->last_second_asked >= view->last_second_since + LAST_SECOND ||
-		 (view->lease_checked_at >= view->last_second_since + LAST_SECOND &&
+		(view->last_second_asked >= view->last_second_since + second ||
+		 (view->lease_checked_at >= view->last_second_since + second &&
 		  !ELECTOR_RULE(LAST_SECOND_SAID)) || !ELECTOR_RULE(LAST_SECOND_TWICE)))
 		return elector_plan(view, ELECTOR_EXPIRE, ELECTOR_BECAUSE_LEADER_SILENT);
 	if (view->now >= view->lease_checked_at + LEASE_WATCH_INTERVAL)
@@ -381,8 +398,8 @@ decide_following(const ElectorView *view)
 							ELECTOR_BECAUSE_FINDING_POSITION);
 
 	/* S1: no stream before the leadership's beginning is on record. */
-	if ((!view->term.present || view->term.term != view->leader.term ||
-		 !view->term.begun) && ELECTOR_RULE(BEGUN_BEFORE_FOLLOWING))
+	if (!view->term.present || view->term.term != view->leader.term ||
+		!view->term.begun)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
 
 	if ((view->position.timeline != view->state.stray || !ELECTOR_RULE(STRAY_REWOUND)) &&
@@ -480,7 +497,8 @@ elector_decide(const ElectorView *view)
 	 * Nor is one that reached another timeline than its term was allotted:
 	 * established in place it would resign again, and so on for ever (S18).
 	 */
-	if (!view->recovering && view->position.timeline != view->term.timeline)
+	if (!view->recovering && view->position.timeline != view->term.timeline &&
+		ELECTOR_RULE(LAST_LEADER_IN_PLACE))
 		return decide_restart(view, ELECTOR_BECAUSE_TIMELINE_DIFFERS);
 
 	/*

@@ -80,8 +80,8 @@ typedef enum ElectorFenceVerdict
 {
 	ELECTOR_FENCE_OBEY,
 	ELECTOR_FENCE_OLD_TERM,		/* below what was obeyed before */
-	ELECTOR_FENCE_TERM_IN_USE	/* not above the term this node leads or
-								 * follows */
+	ELECTOR_FENCE_TERM_IN_USE	/* not above a term this node leads or
+								 * follows, or once did */
 } ElectorFenceVerdict;
 
 extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,

@@ -266,9 +266,9 @@ elector_next_timeline(const ElectorView *view)
 	{
 		const ElectorAnswer *answer = &view->peers[i].answer;
 
-		if (answer->kept_timeline > newest && ELECTOR_RULE(TIMELINE_ABOVE_ANSWERS))
+		if (answer->kept_timeline > newest && ELECTOR_RULE(NEW_TIMELINE))
 			newest = answer->kept_timeline;
-		if (answer->position.timeline > newest)
+		if (answer->position.timeline > newest && ELECTOR_RULE(NEW_TIMELINE))
 			newest = answer->position.timeline;
 	}
 	return newest + 1;
@@ -283,6 +283,31 @@ static bool
 etcd_forgot(const ElectorView *view)
 {
 	return !view->term.present && view->state.caught_up;
+}
+
+/*
+ * Does somebody remember a leadership that etcd, restored from a backup, has
+ * forgotten?  That one renews nothing any more, since its key is not there, so
+ * its gate is shut one lease_ttl later; until when is told (S15, I4).
+ */
+static bool
+restored_until(const ElectorView *view, ElectorTime *until)
+{
+	*until = view->forgot_since + view->lease_ttl;
+	return view->forgot_since != 0 && view->now < *until;
+}
+
+/* Terms and timelines that etcd has forgotten are in the members' answers only. */
+static bool
+all_answered(const ElectorView *view)
+{
+	for (int i = 0; i < view->npeers; i++)
+	{
+		if (view->peers[i].answer.kind != ELECTOR_ANSWER_FENCED &&
+			view->peers[i].answer.kind != ELECTOR_ANSWER_REFUSED)
+			return false;
+	}
+	return true;
 }
 
 /* Why an election may begin now; or false, with why and until when not. */
@@ -311,6 +336,12 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		*reason = ELECTOR_BECAUSE_ETCD_FORGOT;
 		return false;
 	}
+	if (restored_until(view, again))
+	{
+		*reason = ELECTOR_BECAUSE_ETCD_RESTORED;
+		return false;
+	}
+	*again = 0;
 	if (term->opened_term == 0)
 	{
 		*reason = ELECTOR_BECAUSE_FIRST_LEADER;
@@ -469,6 +500,8 @@ run_election(const ElectorView *view)
 	 */
 	if (view->state.term > newest && view->fence_term == 0)
 		newest = view->state.term;
+	if (view->remembered > newest)
+		newest = view->remembered;
 	for (int i = 0; i < view->npeers; i++)
 	{
 		const ElectorAnswer *answer = &view->peers[i].answer;
@@ -489,6 +522,9 @@ run_election(const ElectorView *view)
 	/* Then there is no telling whether the old leadership is over (I4). */
 	if (etcd_forgot(view))
 		return stuck(view, ELECTOR_BECAUSE_ETCD_FORGOT, 0);
+	if (restored_until(view, &due) || (view->forgot_since != 0 && !all_answered(view)))
+		return stuck(view, ELECTOR_BECAUSE_ETCD_RESTORED, due > view->now ? due : 0);
+	due = 0;
 
 	/* Where an answer takes longer than the interval, the bound still counts. */
 	if (!is_over(view))
@@ -523,7 +559,7 @@ run_election(const ElectorView *view)
 
 	for (int i = 0; i < view->npeers; i++)
 		due = later(due, answer_due(view, i));
-	if (due > view->now && ELECTOR_RULE(WAIT_FOR_ANSWERS))
+	if (due > view->now)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_WAITING_FOR_ANSWERS, due);
 
 	patience_over = view->now >= later(view->started_at, view->gone_since) +

@@ -118,7 +118,9 @@ elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result)
 {
 	ElectorTime now = elector->ports->now(elector->world);
 
-	if (result->status != ELECTOR_ETCD_OK)
+	/* Who is left behind knows neither renewals nor new leases. */
+	if (result->status != ELECTOR_ETCD_OK ||
+		(result->raft_term < elector->raft_term && ELECTOR_RULE(LOOKS_CURRENT)))
 		return;
 	if (result->ttl <= 0)
 		elector->gone_lease = elector->checked_lease;
@@ -185,8 +187,7 @@ elector_act_fence(Elector *elector, const ElectorPlan *plan)
 	 * A term above the next one is asked for only while the lock is seen to
 	 * be ours and `leader` absent by a read after the answers came (L0).
 	 */
-	if (elector->fence_term != 0 && elector->raise_checked != elector->fence_term &&
-		ELECTOR_RULE(READ_BEFORE_RAISE))
+	if (elector->fence_term != 0 && elector->raise_checked != elector->fence_term)
 	{
 		elector_session_reload(elector);
 		return;

@@ -308,7 +308,7 @@ notice_stop(Elector *elector, ElectorTime now)
 {
 	char		text[32];
 
-	if (elector->due == 0 || now <= elector->due + LATE || !ELECTOR_RULE(LOOK_AFTER_STOP))
+	if (elector->due == 0 || now <= elector->due + LATE)
 		return;
 	snprintf(text, sizeof(text), "%lld ms", (long long) ((now - elector->due) / 1000));
 	elector_note(elector, ELECTOR_NOTE_LATE, text);
@@ -343,6 +343,8 @@ void
 elector_heard(Elector *elector, const ElectorErrand *errand,
 			  const ElectorErrandResult *result)
 {
+	if (result->status == ELECTOR_ETCD_OK && result->raft_term > elector->raft_term)
+		elector->raft_term = result->raft_term;
 	elector_session_heard(elector, errand, result);
 	elector_act_heard(elector, errand, result);
 }
@@ -371,6 +373,8 @@ heard_report(Elector *elector, ElectorSaid *said, const ElectorReport *report)
 	if (strcmp(report->node, said->node) != 0)
 		return;
 	said->report = *report;
+	if (report->remembered > elector->remembered && report->remembered <= INT64_MAX / 2)
+		elector->remembered = report->remembered;
 	said->reported_at = elector->ports->now(elector->world);
 	if (report->stopping)
 	{
@@ -390,6 +394,8 @@ heard_report(Elector *elector, ElectorSaid *said, const ElectorReport *report)
 static void
 heard_answer(Elector *elector, ElectorSaid *said, const ElectorAnswer *answer)
 {
+	if (answer != NULL && answer->remembered > elector->remembered)
+		elector->remembered = answer->remembered;
 	if (elector->lock_since == 0)
 		return;					/* of an election that is over */
 	if (answer == NULL)

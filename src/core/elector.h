@@ -214,6 +214,8 @@ typedef struct Elector
 	ElectorTime granted_at;		/* when the grant under way was sent */
 	bool		watching;		/* the mirror is current */
 	bool		loading;
+	bool		load_again;		/* what is being read may be too old */
+	uint64_t	raft_term;		/* newest that etcd has answered in */
 	ElectorTime load_at;		/* not before this */
 	int64_t		written;		/* revision of our own newest write */
 	bool		acting;			/* a transaction is under way */
@@ -224,6 +226,8 @@ typedef struct Elector
 	/* leadership that is ours or is becoming ours */
 	bool		ordered;
 	ElectorOrder order;
+	int64_t		take_after;		/* modification revision of `term` when it was
+								 * decided to win the leader key */
 	int64_t		leader_revision;	/* create revision of our leader key; 0:
 									 * none */
 	uint64_t	leader_term;	/* the term of that key */
@@ -236,6 +240,8 @@ typedef struct Elector
 
 	/* memory for the view */
 	ElectorTime gone_since;
+	uint64_t	remembered;		/* newest leadership anybody remembers */
+	ElectorTime forgot_since;
 	uint64_t	seen_term;		/* newest leadership seen alive */
 	int64_t		gone_lease;		/* lease that etcd says is no more */
 	ElectorTime lease_checked_at;

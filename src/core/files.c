@@ -46,6 +46,7 @@ static const Field state_fields[] = {
 	FIELD(ElectorState, allotted, FIELD_UINT32),
 	FIELD(ElectorState, stray, FIELD_UINT32),
 	FIELD(ElectorState, caught_up, FIELD_BOOL),
+	FIELD(ElectorState, followed, FIELD_UINT64),
 	FIELD(ElectorState, instance, FIELD_TEXT),
 	FIELD(ElectorState, boot_id, FIELD_TEXT),
 	FIELD(ElectorState, device, FIELD_UINT64),

@@ -16,7 +16,6 @@
 
 #include <string.h>
 
-#define TAKE_INTERVAL 50000
 #define DRAIN_INTERVAL 10000
 
 /* --- becoming leader --- */
@@ -44,6 +43,7 @@ elector_act_take(Elector *elector)
 			state->allotted = order->timeline;
 		elector_save_state(elector);
 	}
+	elector->take_after = view->term.present ? view->term.mod_revision : 0;
 	elector_act_grant(elector, ELECTOR_LEASE_LEADER, elector->settings.lease_ttl);
 }
 
@@ -59,6 +59,7 @@ fill_term(const Elector *elector, ElectorTerm *term)
 	elector_copy(term->node, elector->settings.node, sizeof(term->node));
 	elector_copy(term->instance, elector->instance, sizeof(term->instance));
 	term->lease = elector->leases[ELECTOR_LEASE_LEADER].id;
+	term->etcd = elector->cluster->etcd;
 	term->timeline = order->timeline;
 	term->opened_term = before->opened_term;
 	term->opened_at = before->opened_at;
@@ -104,6 +105,17 @@ elector_take_granted(Elector *elector)
 	int64_t		lease = elector->leases[ELECTOR_LEASE_LEADER].id;
 	ElectorChange change;
 
+	/*
+	 * The grant may have taken long.  Fenced meanwhile, or somebody else led:
+	 * the order is void, whatever the mirror shows by now (L0b).
+	 */
+	if (ELECTOR_RULE(TAKE_AS_DECIDED) &&
+		(!elector->ordered ||
+		 elector->take_after != (before->present ? before->mod_revision : 0)))
+	{
+		elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
+		return;
+	}
 	elector_change_init(&change);
 	elector_copy(change.leader.node, elector->settings.node, ELECTOR_NAME_SIZE);
 	elector_copy(change.leader.instance, elector->instance, ELECTOR_INSTANCE_SIZE);
@@ -153,12 +165,13 @@ elector_took(Elector *elector, bool happened, int64_t revision)
 	elector->leading_since = elector->ports->now(elector->world);
 	elector->promoted_at = 0;
 
+	/* The fence has done its work; asked again, we refuse it (S11). */
+	elector->fence_stage = ELECTOR_FENCE_IDLE;
+
 	/* Ours only now: until then it may go to somebody else (S18). */
-	if (elector->state.allotted != elector->order.timeline)
-	{
-		elector->state.allotted = elector->order.timeline;
-		elector_save_state(elector);
-	}
+	elector->state.allotted = elector->order.timeline;
+	elector->state.followed = elector->order.term;
+	elector_save_state(elector);
 	fill_leadership(elector, &leadership);
 	elector->ports->save_leadership(elector->world, &leadership);
 }
@@ -181,6 +194,10 @@ taken_over(const ElectorTerm *term, ElectorPosition all)
 		if (term->ancestors[i].timeline == term->opened_timeline)
 			return (ElectorPosition) {term->ancestors[i].timeline, term->ancestors[i].lsn};
 	}
+
+	/* It missed that one, and took over what it came from itself. */
+	if (term->opened_timeline != term->timeline && term->nancestors > 0)
+		return (ElectorPosition) {term->ancestors[term->nancestors - 1].timeline, term->lsn};
 	return all;
 }
 

@@ -40,6 +40,7 @@ typedef struct ElectorAnswer
 	ElectorAnswerKind kind;
 	char		instance[ELECTOR_INSTANCE_SIZE];
 	uint64_t	kept_term;		/* highest term it has obeyed */
+	uint64_t	remembered;		/* newest leadership it has heard of (S15) */
 	uint32_t	kept_timeline;	/* highest timeline it has heard of */
 	ElectorPosition position;	/* the last WAL record it holds (S5) */
 	bool		primary;		/* not in recovery: candidate in place only */
@@ -83,6 +84,7 @@ typedef struct ElectorReport
 	char		state[ELECTOR_NAME_SIZE];
 	char		detail[ELECTOR_TEXT_SIZE];
 	uint64_t	term;			/* led or followed */
+	uint64_t	remembered;		/* newest leadership it has heard of (S15) */
 	uint32_t	timeline;
 	ElectorLsn	lsn;			/* leader: end of WAL; follower: received */
 	ElectorLsn	replayed;

@@ -29,6 +29,7 @@ fill_answer(Elector *elector, ElectorAnswerKind kind, ElectorAnswer *answer)
 	answer->kind = kind;
 	elector_copy(answer->instance, elector->instance, sizeof(answer->instance));
 	answer->kept_term = elector->state.term;
+	answer->remembered = elector->remembered;
 	answer->kept_timeline = elector->ports->newest_timeline(elector->world,
 															elector->state.timeline);
 	answer->position = elector->position;

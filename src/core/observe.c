@@ -47,6 +47,7 @@ observe_settings(const Elector *elector, ElectorView *view)
 
 	elector_copy(view->node, settings->node, sizeof(view->node));
 	view->lease_ttl = settings->lease_ttl;
+	view->lease_margin = settings->lease_margin;
 	view->fence_timeout = settings->fence_timeout;
 	view->cold_start_wait = settings->cold_start_wait;
 	view->failover_cooldown = settings->failover_cooldown;
@@ -131,6 +132,16 @@ observe_etcd(Elector *elector, ElectorView *view)
 
 	if (!view->known)
 		return;
+	if (elector->state.followed > elector->remembered)
+		elector->remembered = elector->state.followed;
+	if (cluster->term.term > elector->remembered)
+		elector->remembered = cluster->term.term;
+	if ((elector->remembered <= cluster->term.term &&
+		 (cluster->term.etcd == 0 || cluster->term.etcd == cluster->etcd)) ||
+		!ELECTOR_RULE(ETCD_RESTORED))
+		elector->forgot_since = 0;
+	else if (elector->forgot_since == 0)
+		elector->forgot_since = view->now;
 	if (cluster->leader.present)
 	{
 		elector->gone_since = 0;
@@ -203,6 +214,8 @@ elector_observe(Elector *elector)
 	view->order_token = elector->order.token;
 
 	view->gone_since = elector->gone_since;
+	view->remembered = elector->remembered;
+	view->forgot_since = elector->forgot_since;
 	view->warm = view->term.present && elector->seen_term == view->term.term;
 	view->lease_gone = view->term.present &&
 		elector->gone_lease == view->term.lease && view->term.lease != 0;

@@ -110,6 +110,8 @@ typedef struct ElectorTerm
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
 	int64_t		lease;			/* what the leader key hung on (I4, S9) */
+	uint64_t	etcd;			/* cluster id of the etcd that took it: one
+								 * restored from a backup has another (S15) */
 	uint32_t	timeline;		/* allotted with the term (I9) */
 
 	/*
@@ -195,6 +197,8 @@ typedef struct ElectorState
 	uint64_t	system;			/* system identifier */
 	uint64_t	term;			/* highest term obeyed ... */
 	int64_t		token;			/* ... and the election's token (S11) */
+	uint64_t	followed;		/* newest leadership it has won or followed
+								 * (S15) */
 	uint32_t	timeline;		/* highest timeline heard of (I9, S15) */
 	uint32_t	allotted;		/* timeline last allotted to this node ... */
 	uint32_t	stray;			/* ... and one it was on that was not:

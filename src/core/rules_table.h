@@ -16,10 +16,14 @@ ELECTOR_RULE_ROW(NO_ELECTION_BESIDE_LEADER, "an election begins while there is a
 ELECTOR_RULE_ROW(REVOKE_FIRST, "nobody proves that the old leadership is over (I4)")
 ELECTOR_RULE_ROW(LAST_SECOND_TWICE, "a silent leader's lease is revoked after one look")
 ELECTOR_RULE_ROW(LAST_SECOND_SAID, "or after a second look that was not answered")
+ELECTOR_RULE_ROW(LAST_SECOND_DRIFTS, "or the second is measured by a clock that is too fast")
+ELECTOR_RULE_ROW(LOOKS_CURRENT, "a member of etcd that the others have left is believed about a lease")
 ELECTOR_RULE_ROW(MOST_ADVANCED, "the candidate is not the most advanced")
 ELECTOR_RULE_ROW(ANSWERS_COUNT, "a node that may have forgotten commits is chosen (S10)")
 ELECTOR_RULE_ROW(GIVE_UP_LOCK, "an elector that cannot go on keeps the lock (L1)")
 ELECTOR_RULE_ROW(PAST_LAST_RECORD, "an heir that has the beginning of the last record has it all (S19)")
+
+ELECTOR_RULE_ROW(ETCD_RESTORED, "an etcd restored from a backup is believed about who led last (S15)")
 
 /* being fenced and chosen */
 ELECTOR_RULE_ROW(FENCE_TERM, "a fence of an older term is obeyed (I3)")
@@ -30,22 +34,19 @@ ELECTOR_RULE_ROW(ORDER_OF_THIS_ELECTION, "an order outlives its election")
 
 /* becoming leader */
 ELECTOR_RULE_ROW(TAKE_UNDER_LOCK, "the leader key is won without comparing the lock")
+ELECTOR_RULE_ROW(TAKE_AS_DECIDED, "the leader key is won although the node was fenced, or another led, since that was decided")
 ELECTOR_RULE_ROW(TAKE_WITHOUT_LEADER, "the leader key is won without comparing that it is absent")
 ELECTOR_RULE_ROW(PROMOTION_OF_THIS_TERM, "a promotion goes on when its leadership is over (S12)")
 ELECTOR_RULE_ROW(PROMOTED_BEFORE_OPENING, "the gate opens before promotion has ended")
-ELECTOR_RULE_ROW(NEW_TIMELINE, "the timeline is what the elector thought, whatever the candidate's disk knows (I9)")
-ELECTOR_RULE_ROW(TIMELINE_ABOVE_ANSWERS, "the elector allots a timeline without regard to what others have heard of (I9)")
-ELECTOR_RULE_ROW(ALLOTTED_TIMELINE, "the gate opens on another timeline than was allotted (S18)")
-ELECTOR_RULE_ROW(LAST_LEADER_IN_PLACE, "a primary that did not lead last is established in place (S4)")
+ELECTOR_RULE_ROW(NEW_TIMELINE, "a timeline is allotted without regard to what the members have heard of (I9)")
+ELECTOR_RULE_ROW(LAST_LEADER_IN_PLACE, "a primary leads that did not lead last, or on a timeline that was not allotted (S4, S18)")
 ELECTOR_RULE_ROW(OPEN_IN_TIME, "a leader that does not open, or is fenced above its term, keeps its key (L0, L2)")
 ELECTOR_RULE_ROW(RELEASE_OWN_KEY, "a late release deletes whatever leader there is (S14)")
 ELECTOR_RULE_ROW(SAME_DIRECTORY, "a copied data directory ends its original's leadership (S9)")
 
 /* following */
-ELECTOR_RULE_ROW(BEGUN_BEFORE_FOLLOWING, "a leader is followed before its beginning is on record (S1)")
 ELECTOR_RULE_ROW(ON_HISTORY, "a leader is followed on another history (S1)")
 ELECTOR_RULE_ROW(FROZEN_BEFORE_FOLLOWING, "a leader is followed from a position that is not the end of WAL (S5)")
-ELECTOR_RULE_ROW(REMEMBER_FOLLOWED, "a follower does not remember the term it follows (S11)")
 ELECTOR_RULE_ROW(READS_VERIFIED, "a standby answers reads before its history is known (I8)")
 ELECTOR_RULE_ROW(STRAY_KNOWN, "a timeline taken by hand is not remembered (S18)")
 ELECTOR_RULE_ROW(ALLOTTED_WHEN_WON, "a timeline counts as allotted before the transaction that allots it (S18)")
@@ -57,6 +58,3 @@ ELECTOR_RULE_ROW(STRAY_CLONED, "it is rewound where the leader's history has its
 /* what is known */
 ELECTOR_RULE_ROW(KNOWN, "decisions are made from a mirror that is not current")
 ELECTOR_RULE_ROW(SEE_OWN_WRITES, "and before its own last write is seen in it")
-ELECTOR_RULE_ROW(LOOK_AFTER_STOP, "an elector that was stopped acts on what it knew")
-ELECTOR_RULE_ROW(READ_BEFORE_RAISE, "a term is raised without reading etcd (L0)")
-ELECTOR_RULE_ROW(WAIT_FOR_ANSWERS, "the choice is made from the first answer")

@@ -282,6 +282,7 @@ elector_session_reload(Elector *elector)
 {
 	elector->watching = false;
 	elector->load_at = 0;
+	elector->load_again = elector->loading;
 }
 
 static void
@@ -291,6 +292,12 @@ loaded(Elector *elector, const ElectorErrandResult *result)
 	ElectorErrand errand = {ELECTOR_ERRAND_WATCH};
 
 	elector->loading = false;
+	if (elector->load_again)
+	{
+		/* It was sent before that was asked for. */
+		elector->load_again = false;
+		return;
+	}
 	if (result->status != ELECTOR_ETCD_OK || !cluster->complete)
 	{
 		elector->watching = false;

@@ -57,6 +57,7 @@ typedef struct ElectorView
 	/* settings */
 	char		node[ELECTOR_NAME_SIZE];
 	ElectorTime lease_ttl;
+	ElectorTime lease_margin;
 	ElectorTime fence_timeout;
 	ElectorTime cold_start_wait;
 	ElectorTime failover_cooldown;
@@ -111,6 +112,9 @@ typedef struct ElectorView
 	ElectorTime gone_since;		/* the leader key was found absent; 0: present */
 	bool		warm;			/* has seen the leadership of `term` since it
 								 * started */
+	uint64_t	remembered;		/* newest leadership anybody remembers */
+	ElectorTime forgot_since;	/* etcd was found to know less than somebody
+								 * remembers; 0: it does not */
 	bool		lease_gone;		/* etcd says that term.lease is no more */
 	ElectorTime lease_checked_at;
 	ElectorTime last_second_since;	/* etcd says that less than a second is

@@ -394,6 +394,7 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 	}
 	forget_nodes(mirror);
 	mirror->cluster.revision = reply->revision;
+	mirror->cluster.etcd = reply->cluster_id;
 
 	/* An unreadable term that we never knew: better no view than a wrong one. */
 	mirror->cluster.complete = !(seen.term && !mirror->cluster.term.present) &&

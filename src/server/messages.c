@@ -23,6 +23,7 @@ static const ElectorField report_fields[] = {
 	FIELD(ElectorReport, state, STRING),
 	FIELD(ElectorReport, detail, STRING),
 	FIELD(ElectorReport, term, UINT64),
+	FIELD(ElectorReport, remembered, UINT64),
 	FIELD(ElectorReport, timeline, UINT32),
 	FIELD(ElectorReport, lsn, LSN),
 	FIELD(ElectorReport, replayed, LSN),
@@ -44,6 +45,7 @@ static const ElectorField fence_fields[] = {
 static const ElectorField answer_fields[] = {
 	FIELD(ElectorAnswer, instance, STRING),
 	FIELD(ElectorAnswer, kept_term, UINT64),
+	FIELD(ElectorAnswer, remembered, UINT64),
 	FIELD(ElectorAnswer, kept_timeline, UINT32),
 	RENAMED_FIELD(ElectorAnswer, position.timeline, "timeline", UINT32),
 	RENAMED_FIELD(ElectorAnswer, position.lsn, "lsn", LSN),
@@ -134,7 +136,7 @@ elector_answer_parse(const char *text, ElectorAnswer *answer)
 	cJSON_Delete(object);
 
 	/* Terms and timelines grow by one; numbers like these never came about. */
-	if (answer->kept_term > PG_INT64_MAX / 2 || answer->kept_timeline > PG_INT32_MAX ||
+	if (answer->kept_term > PG_INT64_MAX / 2 || answer->remembered > PG_INT64_MAX / 2 || answer->kept_timeline > PG_INT32_MAX ||
 		answer->position.timeline > PG_INT32_MAX)
 		valid = false;
 	if (!valid)

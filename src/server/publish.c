@@ -127,6 +127,7 @@ elector_publish(void)
 	strlcpy(self->detail, detail, sizeof(self->detail));
 	self->term = view->gate_open ? view->leader.term :
 		view->upstream_term != 0 ? view->upstream_term : view->state.term;
+	self->remembered = elector->remembered;
 	shared->term = view->term.term;
 	strlcpy(shared->leader, view->leader.present ? view->leader.node : "",
 			sizeof(shared->leader));

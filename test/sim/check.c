@@ -61,7 +61,6 @@ check_always(World *world)
 
 		if (gate_is_open(server))
 		{
-			world->last_open = world->now;
 			if (open != NULL)
 				world_violation(world, "I1", "the gates of %s (term %llu) and %s (term %llu) are both open",
 								world_name(open), (unsigned long long) open->opened_term,
@@ -70,7 +69,10 @@ check_always(World *world)
 		}
 		else if (server->reads != 0 && reads_are_open(server))
 		{
-			if (!is_led_history(server))
+			if (server->upstream_term == 0)
+				world_violation(world, "I8", "%s answers reads, and follows nobody",
+								world_name(server));
+			else if (!is_led_history(server))
 				world_violation(world, "I8", "%s answers reads at %u/%llu, which is not on the history of term %llu",
 								world_name(server), server_timeline(server),
 								(unsigned long long) server->lsn,
@@ -81,9 +83,8 @@ check_always(World *world)
 
 /* I3: what a node remembers only grows. */
 void
-check_state(Server *server, const ElectorState *before, const ElectorState *after)
+check_state(Server *server, const ElectorState *after)
 {
-	(void) before;
 	if (after->term < server->seen_term)
 		world_violation(server->world, "I3", "%s goes back from term %llu to %llu",
 						world_name(server), (unsigned long long) server->seen_term,
@@ -166,6 +167,26 @@ check_choice(Server *server)
 							(unsigned long long) chosen->answer.position.lsn, peer->node,
 							answer->position.timeline, (unsigned long long) answer->position.lsn);
 	}
+}
+
+/* I4: the word that a leadership is over. */
+void
+check_release(World *world, const Server *by, bool program, const ElectorTerm *term)
+{
+	const Server *server = server_by_instance(world, term->instance);
+
+	if (program && by->phase == PHASE_PROGRAM)
+	{
+		world->released_term = term->term;
+		world->released_branch = by->branch;
+		world->released_lsn = by->lsn;
+	}
+	if (server == by && !program && server->marks > 0)
+		world_violation(world, "I4", "%s says that term %llu is over while it still commits",
+						world_name(server), (unsigned long long) term->term);
+	if (server != NULL && gate_is_open(server) && server->opened_term == term->term)
+		world_violation(world, "I4", "it is said that term %llu is over, and the gate of %s is open",
+						(unsigned long long) term->term, world_name(server));
 }
 
 /* I4 and I3, when the leader key is taken. */
@@ -292,12 +313,10 @@ check_flushed(const Server *server)
 
 /* A client is told that its commit succeeded. */
 void
-check_commit(World *world, const Server *server, int branch, ElectorLsn lsn)
+check_commit(World *world, const Server *server)
 {
 	const ElectorTerm *term = etcd_term(world);
 
-	(void) branch;
-	(void) lsn;
 	world->counters.commits++;
 	if (term != NULL && strcmp(term->instance, server->instance) == 0 && term->released)
 		world_violation(world, "I4", "%s acknowledges a commit after its word that its term is over",
@@ -312,7 +331,20 @@ check_commit(World *world, const Server *server, int branch, ElectorLsn lsn)
 						world_name(server));
 }
 
-/* I7: some time after the last fault. */
+/* I7: soon after the last fault. */
+void
+check_led(World *world)
+{
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		if (gate_is_open(&world->servers[i]))
+			return;
+	}
+	world_violation(world, "I7", "no gate is open %lld s after the last fault",
+					(long long) (world->open_bound / SEC));
+}
+
+/* I7: and some time after it. */
 void
 check_calm(World *world)
 {

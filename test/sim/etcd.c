@@ -212,6 +212,7 @@ etcd_fill_cluster(World *world, ElectorCluster *cluster, const Kv *kvs, int64_t 
 	for (int key = 0; key < SIM_KEYS; key++)
 		apply(world, cluster, key, &kvs[key]);
 	cluster->revision = revision;
+	cluster->etcd = world->etcd.incarnation;
 	cluster->complete = true;
 }
 
@@ -467,6 +468,8 @@ commit(World *world, const Server *server, const Request *request,
 		world->counters.elections++;
 		faults_moment(world, (Server *) server, MOMENT_LOCKED);
 	}
+	if (change->keys[ELECTOR_KEY_TERM].write == ELECTOR_WRITE_PUT && change->term.released)
+		check_release(world, server, request->program, &change->term);
 	if (request->errand.deed == ELECTOR_DEED_OPEN)
 		check_begun(world, server, &change->term);
 	for (int key = 0; key < ELECTOR_KEY_HISTORY; key++)
@@ -510,7 +513,7 @@ grant(World *world, const Request *request, ElectorErrandResult *result)
 			continue;
 		lease->id = ++etcd->next_lease;
 		lease->ttl = request->errand.ttl * SEC;
-		lease->expires = lease->expires_isolated = world->now + lease->ttl;
+		lease->expires = world->now + lease->ttl;
 		result->lease = lease->id;
 		result->ttl = request->errand.ttl;
 		return;
@@ -557,7 +560,7 @@ carry_out(World *world, Server *server, const Request *request, EtcdReply *reply
 		case ELECTOR_ERRAND_RENEW:
 			result->ttl = lease != NULL ? lease->ttl / SEC : 0;
 			if (lease != NULL)
-				lease->expires = lease->expires_isolated = world->now + lease->ttl;
+				lease->expires = world->now + lease->ttl;
 			break;
 		case ELECTOR_ERRAND_CONFIRM:
 		case ELECTOR_ERRAND_VERIFY:
@@ -585,8 +588,13 @@ static bool
 believe(World *world, const Request *request, EtcdReply *reply)
 {
 	SimEtcd    *etcd = &world->etcd;
-	SimLease   *lease = find_lease(etcd, request->errand.lease);
+	SimLease   *lease = NULL;
 
+	for (int i = 0; i < SIM_LEASES_MAX; i++)
+	{
+		if (etcd->believed[i].id == request->errand.lease && request->errand.lease != 0)
+			lease = &etcd->believed[i];
+	}
 	if (etcd->believer != request->member || world->now >= etcd->believes_until)
 		return false;
 	reply->result.raft_term = etcd->believer_term;
@@ -595,12 +603,12 @@ believe(World *world, const Request *request, EtcdReply *reply)
 		case ELECTOR_ERRAND_RENEW:
 			reply->result.ttl = lease != NULL ? lease->ttl / SEC : 0;
 			if (lease != NULL)
-				lease->expires_isolated = world->now + lease->ttl;
-			return lease != NULL;
+				lease->expires = world->now + lease->ttl;
+			return true;
 		case ELECTOR_ERRAND_LOOK:
-			tell_time_left(lease, lease != NULL ? lease->expires_isolated - world->now : 0,
+			tell_time_left(lease, lease != NULL ? lease->expires - world->now : 0,
 						   &reply->result);
-			return lease != NULL;
+			return true;
 		case ELECTOR_ERRAND_LOAD:
 		case ELECTOR_ERRAND_WATCH:
 		case ELECTOR_ERRAND_GRANT:
@@ -859,6 +867,7 @@ etcd_begin(World *world)
 	memset(open_requests, 0, sizeof(open_requests));
 	etcd->revision = 1;
 	etcd->raft_term = 1;
+	etcd->incarnation = 1;
 	etcd->leader = (int) chance_between(&world->chance, 0, SIM_ETCD_MEMBERS - 1);
 	etcd->believer = -1;
 	for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
@@ -976,8 +985,7 @@ etcd_isolate(World *world, int member)
 		etcd->believer_term = etcd->raft_term;
 		etcd->believes_until = world->now +
 			chance_between(&world->chance, ELECTION_TIMEOUT, 2 * ELECTION_TIMEOUT);
-		for (int i = 0; i < SIM_LEASES_MAX; i++)
-			etcd->leases[i].expires_isolated = etcd->leases[i].expires;
+		memcpy(etcd->believed, etcd->leases, sizeof(etcd->believed));
 	}
 	break_watches(world, member, SEC, 3 * SEC);
 	reconsider(world);
@@ -1003,13 +1011,16 @@ etcd_back_up(World *world)
 	memcpy(backup->leases, world->etcd.leases, sizeof(backup->leases));
 }
 
-/* Everything since the backup is forgotten; leases begin anew. */
+/*
+ * Everything since the backup is forgotten; leases begin anew.  An etcd that
+ * knows of no leadership at all is left to the operator (S15).
+ */
 void
 etcd_restore(World *world)
 {
 	SimEtcd    *etcd = &world->etcd;
 
-	if (!etcd->backup.present)
+	if (!etcd->backup.present || !etcd->backup.kvs[ELECTOR_KEY_TERM].present)
 		return;
 	etcd->revision = etcd->backup.revision;
 	memcpy(etcd->kvs, etcd->backup.kvs, sizeof(etcd->kvs));

@@ -12,6 +12,7 @@
 #include "sim.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef enum FaultKind
@@ -38,6 +39,7 @@ typedef enum FaultKind
 								 * side */
 	FAULT_ETCD_DOWN,
 	FAULT_ETCD_COMPACTED,
+	FAULT_ETCD_RESTORED,		/* from a backup */
 	FAULT_SLOW,
 	FAULT_LOSS,
 	FAULT_DISK,
@@ -71,6 +73,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_PARTITION] = "partition",
 	[FAULT_ETCD_DOWN] = "etcd down",
 	[FAULT_ETCD_COMPACTED] = "etcd compacted",
+	[FAULT_ETCD_RESTORED] = "etcd restored from a backup",
 	[FAULT_SLOW] = "network slow",
 	[FAULT_LOSS] = "messages lost",
 	[FAULT_DISK] = "disks stall",
@@ -90,7 +93,8 @@ fault_describe(const World *world, const Fault *fault, char *text, size_t size)
 		[MOMENT_FENCED] = ", after a fence",
 		[MOMENT_TAKEN] = ", after an establishment",
 		[MOMENT_PROMOTED] = ", after a promotion",
-		[MOMENT_OPENED] = ", after an opening"
+		[MOMENT_OPENED] = ", after an opening",
+		[MOMENT_RELEASING] = ", after a stop"
 	};
 
 	snprintf(text, size, "at %lld.%03lld s%s+%lld ms: %s, a=%d b=%d, for %lld ms, amount %lld",
@@ -120,7 +124,7 @@ static const FaultKind themes[THEMES][8] = {
 	[THEME_ELECTION] = {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
 	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK},
 	[THEME_MEDDLING] = {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
-	FAULT_DELETE_LEADER, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW},
+	FAULT_ETCD_RESTORED, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW},
 	[THEME_HANDOVER] = {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
 	FAULT_PAUSE_ELECTOR, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_POWER}
 };
@@ -160,10 +164,11 @@ faults_plan(World *world, Fault *faults)
 		fault->kind = choose_kind(world, &chance, used);
 
 		/*
-		 * Who restores all nodes, or promotes all of them by hand, has to say
-		 * which is to lead.
+		 * Who restores several things, or promotes several nodes by hand, has
+		 * to say which is to lead.
 		 */
-		if (fault->kind == FAULT_RESTORE || fault->kind == FAULT_BY_HAND)
+		if (fault->kind == FAULT_RESTORE || fault->kind == FAULT_BY_HAND ||
+			fault->kind == FAULT_ETCD_RESTORED || fault->kind == FAULT_COPY)
 		{
 			if (meddled)
 				fault->kind = FAULT_CRASH;
@@ -445,6 +450,10 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 			if (by > 0)
 				etcd_compact(world);
 			break;
+		case FAULT_ETCD_RESTORED:
+			if (by > 0)
+				etcd_restore(world);
+			break;
 		case FAULT_SLOW:
 			if (by > 0)
 			{
@@ -526,19 +535,14 @@ fault_begins(World *world, Server *actor, void *payload, int64_t number)
 		  (long long) (fault->lasts / MS));
 	world->counters.faults++;
 	apply_fault(world, fault, server, 1);
-	ending = world_alloc(world, sizeof(Ending));
+	ending = malloc(sizeof(Ending));
 	ending->fault = *fault;
 	ending->server = server->index;
 
 	/* All is over by then, whenever it began. */
 	if (end > world->calm_at)
 		end = world->calm_at;
-	{
-		Ending	   *copy = __builtin_malloc(sizeof(Ending));
-
-		*copy = *ending;
-		world_later(world, NULL, end, fault_ends, copy, 0);
-	}
+	world_later(world, NULL, end, fault_ends, ending, 0);
 }
 
 static void
@@ -559,7 +563,7 @@ faults_moment(World *world, Server *server, Moment moment)
 		if (!fault->waiting || fault->moment != moment || world->now > world->horizon)
 			continue;
 		fault->waiting = false;
-		actor = __builtin_malloc(sizeof(Server *));
+		actor = malloc(sizeof(Server *));
 		*actor = server;
 		world_later(world, NULL, world->now + fault->after, fault_begins, actor, i);
 	}
@@ -570,6 +574,7 @@ takes_backup(World *world, Server *none, void *payload, int64_t number)
 {
 	for (int i = 0; i < world->nnodes; i++)
 		back_up(&world->servers[i]);
+	etcd_back_up(world);
 }
 
 static void

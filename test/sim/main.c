@@ -3,8 +3,10 @@
  *	  Run worlds by their seeds, and tell what was found.
  *
  *	  sim [--from=SEED] [--seeds=N | --seconds=N] [--jobs=N] [--tap]
- *	  sim --seed=SEED [--trace] [--shrink]
+ *	  sim --seed=SEED [--trace] [--shrink] [--theme=NUMBER] [--rule=NAME]
  *	  sim --negatives [--rule=NAME] [--limit=N] [--jobs=N]
+ *
+ * --theme gives all worlds that one of enum Theme, instead of their own.
  *
  * --negatives breaks one rule after the other, and wants each to be found; it is
  * there only in the program that was built for it.
@@ -33,6 +35,7 @@ typedef struct Options
 	bool		shrink;
 	bool		negatives;
 	const char *rule;
+	const char *theme;
 	int64_t		limit;
 } Options;
 
@@ -44,7 +47,6 @@ typedef struct Found
 	Violation	violation;
 	Counters	counters;
 	int64_t		worlds;
-	uint64_t	digest;			/* of all traces that were not written */
 } Found;
 
 static World world;
@@ -80,7 +82,6 @@ run_seeds(const Options *options, int job, double until, Found *found)
 			break;
 		world_run(&world, options->from + i, NULL, 0, TRACING_OFF);
 		found->worlds++;
-		found->digest = found->digest * 31 + (uint64_t) world.counters.events;
 		add_counters(&found->counters, &world.counters);
 		if (world.violation.found)
 		{
@@ -131,7 +132,6 @@ run_jobs(const Options *options, Found *all)
 		}
 		close(pipes[job][0]);
 		all->worlds += found.worlds;
-		all->digest += found.digest;
 		add_counters(&all->counters, &found.counters);
 		if (found.found && (!all->found || found.seed < all->seed))
 		{
@@ -161,7 +161,8 @@ print_story(const World *story)
 		fault_describe(story, &story->faults[i], text, sizeof(text));
 		printf("# fault %s\n", text);
 	}
-	printf("# seed %llu: %s: %s\n", (unsigned long long) story->seed,
+	printf("# seed %llu, theme %d: %s: %s\n", (unsigned long long) story->seed,
+		   (int) story->theme,
 		   story->violation.found ? story->violation.invariant : "nothing broken",
 		   story->violation.found ? story->violation.text : "");
 }
@@ -309,6 +310,38 @@ is_fine_unbroken(uint64_t seed)
 	return fine;
 }
 
+/* Where only one kind of trouble shows it, all worlds are about that. */
+static int
+theme_of(const char *name)
+{
+	static const struct
+	{
+		const char *name;
+		Theme		theme;
+	}			hints[] = {
+		{"MARGIN", THEME_LEASE},
+		{"DEADLINE_FROM_SENDING", THEME_LEASE},
+		{"CONFIRM_RENEWAL", THEME_LEASE},
+		{"LAST_SECOND_SAID", THEME_LEASE},
+		{"PROMOTION_OF_THIS_TERM", THEME_ELECTION},
+		{"TAKE_UNDER_LOCK", THEME_ELECTION},
+		{"OPEN_UNFENCED", THEME_MEDDLING},
+		{"ALLOTTED_WHEN_WON", THEME_MEDDLING},
+		{"STRAY_AT_START", THEME_MEDDLING},
+		{"SAME_DIRECTORY", THEME_MEDDLING},
+		{"RELEASE_OWN_KEY", THEME_HANDOVER},
+		{"PAST_LAST_RECORD", THEME_HANDOVER},
+		{"PROOF_OF_SHUTDOWN", THEME_HANDOVER},
+	};
+
+	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+	{
+		if (strcmp(hints[i].name, name) == 0)
+			return hints[i].theme;
+	}
+	return THEMES;
+}
+
 static bool
 try_rule(const Options *options, const Negative *negative)
 {
@@ -317,6 +350,7 @@ try_rule(const Options *options, const Negative *negative)
 	double		began = seconds_now();
 
 	some.seeds = options->limit;
+	world_theme = theme_of(negative->name);
 	run_jobs(&some, &all);
 	if (all.found && !is_fine_unbroken(all.seed))
 	{
@@ -411,6 +445,7 @@ main(int argc, char **argv)
 		{"negatives", no_argument, NULL, 'N'},
 		{"rule", required_argument, NULL, 'r'},
 		{"limit", required_argument, NULL, 'l'},
+		{"theme", required_argument, NULL, 'm'},
 		{NULL, 0, NULL, 0}
 	};
 	Options		options = {.from = 1,.seeds = 1000,.jobs = 1,.limit = 20000};
@@ -452,6 +487,9 @@ main(int argc, char **argv)
 			case 'r':
 				options.rule = optarg;
 				break;
+			case 'm':
+				options.theme = optarg;
+				break;
 			case 'l':
 				options.limit = strtoll(optarg, NULL, 10);
 				break;
@@ -468,6 +506,8 @@ main(int argc, char **argv)
 	}
 	if (options.rule != NULL && options.one)
 		break_rule(options.rule);
+	if (options.theme != NULL)
+		world_theme = atoi(options.theme);
 	if (options.one)
 		return tell_one(&options, options.from);
 	return options.negatives ? run_negatives(&options) : run_worlds(&options);

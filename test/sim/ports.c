@@ -17,8 +17,8 @@
 #define URGENT_INTERVAL (100 * MS)
 #define REJOIN_INTERVAL (30 * SEC)
 
-/* A promotion that takes so long is stuck. */
-#define STUCK (40 * SEC)
+/* A promotion that takes so long is stuck; only a restart helps. */
+#define STUCK (100000 * SEC)
 
 typedef struct Message
 {
@@ -251,6 +251,7 @@ fill_report(const Server *server, ElectorReport *report)
 	report->lsn = server->lsn;
 	report->leads = server->phase == PHASE_PRIMARY && local < server->gate;
 	report->streaming = server->streaming && server->upstream_term != 0;
+	report->remembered = server->running ? server->elector.remembered : 0;
 	report->term = server->phase == PHASE_PRIMARY ? server->opened_term : server->upstream_term;
 }
 
@@ -695,7 +696,7 @@ port_save_state(void *world, const ElectorState *state)
 	server_take_state(server);
 	server->state_before = server->state;
 	if (WORLD_RULE(FSYNC) || chance_one_in(&all->chance, 2))
-		check_state(server, &server->state, state);
+		check_state(server, state);
 	server->state = *state;
 	if (all->disk_slow_until > all->now)
 		server->stall += chance_between(&all->chance, 0, all->disk_stall);

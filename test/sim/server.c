@@ -178,6 +178,45 @@ server_connect(Server *server)
 	server_wal_flushed(upstream);
 }
 
+/*
+ * Take in some of what was sent: along the history, one timeline after the
+ * other, and not all at once.  True when all of it is there.
+ */
+static bool
+take_wal(Server *server, const Server *upstream, const WalMessage *message)
+{
+	World	   *world = server->world;
+	int			next = message->branch;
+	ElectorLsn	missing;
+
+	if (server->branch != message->branch)
+	{
+		if (server_on_history(world, message->branch, 0, server->branch))
+			return true;		/* it was overtaken by a newer one */
+		while (next >= 0 && world->branches[next].parent != server->branch)
+			next = world->branches[next].parent;
+		if (next >= 0 && server->lsn < world->branches[next].lsn)
+			server->lsn = world->branches[next].lsn;
+		else
+			server->branch = next >= 0 ? next : message->branch;
+		return false;
+	}
+	if (message->lsn <= server->lsn)
+		return true;
+	missing = message->lsn - server->lsn;
+	if (missing > COMMIT_SIZE && chance_one_in(&world->chance, 3))
+	{
+		/* Half a record is as good as none; commits need no such care. */
+		if (upstream->checkpoint == 0 || server->lsn + missing / 2 <= upstream->checkpoint)
+			server->lsn += missing / 2;
+		else if (server->lsn < upstream->checkpoint)
+			server->lsn = upstream->checkpoint;
+		return false;
+	}
+	server->lsn = message->lsn;
+	return true;
+}
+
 static void
 wal_arrives(World *world, Server *server, void *payload, int64_t number)
 {
@@ -190,9 +229,14 @@ wal_arrives(World *world, Server *server, void *payload, int64_t number)
 	upstream = &world->servers[server->upstream];
 	if (message->branch != server->branch || message->lsn > server->lsn)
 	{
-		server->branch = message->branch;
-		if (message->lsn > server->lsn)
-			server->lsn = message->lsn;
+		if (!take_wal(server, upstream, message))
+		{
+			WalMessage *rest = malloc(sizeof(WalMessage));
+
+			*rest = *message;
+			world_later(world, server, world->now + chance_between(&world->chance, 100, 5000),
+						wal_arrives, rest, number);
+		}
 		if (world->branches[server->branch].timeline > server->newest_timeline)
 			server->newest_timeline = world->branches[server->branch].timeline;
 		check_received(server, upstream);
@@ -247,7 +291,8 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 {
 	if (server->marks > 0)
 		server->marks--;
-	if (!has_backends(server) && server->phase != PHASE_STOPPING)
+	if (!has_backends(server) &&
+		(server->phase != PHASE_STOPPING || server->checkpoint != 0))
 		return;
 	server->lsn += COMMIT_SIZE;
 	server_wal_flushed(server);
@@ -255,7 +300,7 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 
 	/* Looked at again before the client is told. */
 	if (gate_is_open(server) || !WORLD_RULE(GATE_CHECKED_TWICE))
-		check_commit(world, server, server->branch, server->lsn);
+		check_commit(world, server);
 }
 
 static void
@@ -396,7 +441,8 @@ server_create(World *world, int index, int node)
 	server->boot = ++world->next_number;
 	server->directory = ++world->next_number;
 	server->offset = chance_between(&world->chance, 1, 1000) * SEC;
-	server->drift = chance_between(&world->chance, -world->drift, world->drift);
+	server->drift = chance_one_in(&world->chance, 3) ? -world->drift :
+		chance_between(&world->chance, -world->drift, world->drift);
 	if (!WORLD_RULE(DRIFT))
 		server->drift *= 6;
 	server->endpoint = (int) chance_between(&world->chance, 0, SIM_ETCD_MEMBERS - 1);
@@ -685,6 +731,7 @@ ask_for_keys(World *world, Server *server, void *payload, int64_t number)
 		released_or_not(server);
 		return;
 	}
+	faults_moment(world, server, MOMENT_RELEASING);
 	errand.bound = REQUEST_BOUND;
 	etcd_run(server, &errand, true);
 }
@@ -713,9 +760,6 @@ server_program_answered(Server *server, const EtcdReply *reply)
 		return;
 	if (reply->errand.kind == ELECTOR_ERRAND_COMMIT && reply->result.succeeded)
 	{
-		world->released_term = server->leadership.term;
-		world->released_branch = server->branch;
-		world->released_lsn = server->lsn;
 		TRACE(world, server, "the program released term %llu at %llu",
 			  (unsigned long long) server->leadership.term,
 			  (unsigned long long) server->checkpoint);

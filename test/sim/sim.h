@@ -84,7 +84,6 @@ typedef struct SimLease
 	int64_t		id;				/* 0: free */
 	ElectorTime ttl;
 	ElectorTime expires;
-	ElectorTime expires_isolated;	/* as the isolated etcd leader believes */
 } SimLease;
 
 #define SIM_LEASES_MAX 256
@@ -111,6 +110,7 @@ typedef struct SimEtcd
 	int			believer;		/* an isolated member that still acts as leader */
 	uint64_t	believer_term;
 	ElectorTime believes_until;
+	SimLease	believed[SIM_LEASES_MAX];	/* what it knows of leases */
 	Kv			kvs[SIM_KEYS];
 	SimLease	leases[SIM_LEASES_MAX];
 	int64_t		next_lease;
@@ -285,6 +285,7 @@ typedef enum Moment
 	MOMENT_TAKEN,
 	MOMENT_PROMOTED,
 	MOMENT_OPENED,
+	MOMENT_RELEASING,
 	MOMENTS
 } Moment;
 
@@ -368,7 +369,7 @@ struct World
 	ElectorTime calm_at;		/* the last fault is over */
 	ElectorTime bound;			/* and so long later all must be well */
 	bool		stopped;
-	ElectorTime last_open;		/* when a gate was last seen open */
+	ElectorTime open_bound;		/* and sooner a gate must be open */
 
 	/* for the checks */
 	uint64_t	opened_term;	/* newest term that was opened */
@@ -491,16 +492,19 @@ extern void check_always(World *world);
 extern void check_take(World *world, const Server *server, int64_t token,
 					   const ElectorTerm *before, const ElectorTerm *after);
 extern void check_choice(Server *server);
+extern void check_release(World *world, const Server *server, bool program,
+						  const ElectorTerm *term);
 extern void check_begun(World *world, const Server *server, const ElectorTerm *term);
 extern void check_open(World *world, const Server *server);
 extern void check_promotion(World *world, const Server *server, int branch);
-extern void check_state(Server *server, const ElectorState *before, const ElectorState *after);
+extern void check_state(Server *server, const ElectorState *after);
 extern void check_stream(World *world, const Server *server);
 extern void check_flushed(const Server *server);
-extern void check_commit(World *world, const Server *server, int branch, ElectorLsn lsn);
+extern void check_commit(World *world, const Server *server);
 extern void check_answer(Server *server, const ElectorFenceRequest *request,
 						 const ElectorAnswer *answer);
 extern void check_received(Server *server, const Server *upstream);
+extern void check_led(World *world);
 extern void check_calm(World *world);
 
 /*
@@ -526,6 +530,7 @@ typedef enum WorldRule
 } WorldRule;
 
 extern int	world_broken_rule;	/* WORLD_RULES: none */
+extern int	world_theme;		/* that all worlds have; THEMES: their own */
 
 #define WORLD_RULE(symbol) (world_broken_rule != WORLD_RULE_##symbol)
 

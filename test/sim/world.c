@@ -11,6 +11,8 @@
 
 #define CHUNK (256 * 1024)
 
+int			world_theme = THEMES;
+
 /* --- memory --- */
 
 void *
@@ -198,6 +200,8 @@ choose_settings(World *world)
 
 	world->theme = chance_one_in(chance, 3) ? THEME_ANY :
 		(Theme) chance_between(chance, 1, THEMES - 1);
+	if (world_theme != THEMES)
+		world->theme = (Theme) world_theme;
 	world->delay = chance_between(chance, 100, 3000);
 	world->client_gap = chance_one_in(chance, 3) ? 100 * MS : 3 * SEC;
 	world->nnodes = (int) chance_between(chance, 2, 4);
@@ -242,7 +246,8 @@ choose_settings(World *world)
 	}
 
 	/* What the margin is for; in parts per million. */
-	world->drift = margin * 400000 / ttl;
+	world->drift = margin * (chance_one_in(chance, 3) ? 950000 : 400000) / ttl;
+	world->open_bound = 30 * SEC + 4 * ttl + cold_start_wait + cooldown;
 	world->bound = 120 * SEC + 6 * ttl + cold_start_wait + cooldown;
 }
 
@@ -250,6 +255,12 @@ static void
 first_start(World *world, Server *server, void *payload, int64_t number)
 {
 	server_start(server);
+}
+
+static void
+should_be_led(World *world, Server *server, void *payload, int64_t number)
+{
+	check_led(world);
 }
 
 static void
@@ -297,6 +308,7 @@ world_run(World *world, uint64_t seed, const Fault *faults, int nfaults, Tracing
 		world->nfaults = nfaults;
 	}
 	faults_begin(world);
+	world_later(world, NULL, world->calm_at + world->open_bound, should_be_led, NULL, 0);
 	world_later(world, NULL, world->calm_at + world->bound, end_of_world, NULL, 0);
 
 	while (!world->stopped && !world->violation.found)

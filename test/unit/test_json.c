@@ -53,6 +53,7 @@ static ElectorTerm term = {
 	.node = "n3",
 	.instance = "ff",
 	.lease = INT64_MAX,
+	.etcd = UINT64_MAX,
 	.timeline = UINT32_MAX,
 	.begun = true,
 	.lsn = UINT64_MAX,
