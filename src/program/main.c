@@ -45,6 +45,7 @@ usage(void)
 		   "      --etcd=ENDPOINTS       URLs of etcd, separated by commas\n"
 		   "      --cluster=NAME         pg_elector.cluster\n"
 		   "      --node=NAME            pg_elector.node\n"
+		   "      --instance=ID          instance whose leadership is given up (default: none)\n"
 		   "      --rejoin=MODE          rewind, clone, or off (default: rewind)\n"
 		   "      --exec                 execute POSTGRES at the end\n"
 		   "      --exit                 only give up leadership, then exit\n"
@@ -96,6 +97,7 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 		{"etcd", required_argument, NULL, 'e'},
 		{"cluster", required_argument, NULL, 'c'},
 		{"node", required_argument, NULL, 'n'},
+		{"instance", required_argument, NULL, 'i'},
 		{"rejoin", required_argument, NULL, 'r'},
 		{"exec", no_argument, NULL, 'x'},
 		{"exit", no_argument, NULL, 'q'},
@@ -126,6 +128,9 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 				break;
 			case 'n':
 				program->node = optarg;
+				break;
+			case 'i':
+				program->instance = optarg;
 				break;
 			case 'r':
 				ok = set_rejoin(program, optarg);
@@ -175,7 +180,11 @@ settle(void)
 		close(fd);
 }
 
-/* The leadership this directory holds is over: tell etcd, then strike it out. */
+/*
+ * The leadership that the postmaster has won in its life is over: tell etcd, then
+ * strike it out.  Any other that this directory speaks of is not ours to end: it
+ * may have come with a copy of a server that leads (S9).
+ */
 static bool
 release(const ElectorProgram *program)
 {
@@ -189,8 +198,9 @@ release(const ElectorProgram *program)
 	if (text == NULL)
 		return true;
 
-	/* one that came with a copied data directory is none of ours */
-	if (elector_leadership_parse(text, &leadership) &&
+	if (program->instance != NULL &&
+		elector_leadership_parse(text, &leadership) &&
+		strcmp(leadership.instance, program->instance) == 0 &&
 		strcmp(leadership.node, program->node) == 0)
 	{
 		if (note == NULL || !elector_todo_parse(note, &todo) ||
@@ -199,6 +209,21 @@ release(const ElectorProgram *program)
 		elector_release(program, &leadership, &todo);
 	}
 	return elector_disk_remove(path);
+}
+
+/*
+ * A rejoin was cut off: what the data directory says of leadership and of the
+ * node may be the source's now, and so is the configuration that our arguments
+ * were made from.  The hold knows who we are.
+ */
+static void
+trust_hold(ElectorProgram *program, const ElectorHold *hold)
+{
+	ElectorTodo todo;
+
+	program->instance = NULL;
+	if (elector_hold_todo(hold, &todo))
+		program->node = pg_strdup(todo.node);
 }
 
 static void
@@ -221,6 +246,7 @@ main(int argc, char **argv)
 {
 	ElectorProgram program;
 	ElectorOutcome outcome = ELECTOR_FAIL;
+	ElectorHold hold;
 
 	pg_logging_init(argv[0]);
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
@@ -258,7 +284,10 @@ main(int argc, char **argv)
 
 	if (!elector_pidfile_check(program.data_directory))
 		return 1;
-	if (release(&program))
+	elector_hold_find(&hold, program.data_directory);
+	if (hold.path != NULL)
+		trust_hold(&program, &hold);
+	if (hold.path != NULL || release(&program))
 		outcome = program.exec ? elector_rejoin(&program) : ELECTOR_STOP;
 	if (outcome == ELECTOR_GO_ON)
 	{

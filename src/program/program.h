@@ -29,6 +29,7 @@ typedef struct ElectorProgram
 	const char *endpoints;		/* of etcd; NULL: none */
 	const char *cluster;
 	const char *node;
+	const char *instance;		/* whose leadership is given up; NULL: none */
 	ElectorRejoinMode rejoin;
 	bool		exec;			/* become the server again */
 	char	  **server;			/* its command line, NULL-terminated */

@@ -221,7 +221,7 @@ extern bool elector_store_read_state(ElectorState *state);
 extern void elector_store_write_state(const ElectorState *state);
 extern bool elector_store_read_todo(ElectorTodo *todo);
 extern void elector_store_write_todo(const ElectorTodo *todo);
-extern bool elector_store_has_leadership(void);
+extern bool elector_store_read_leadership(ElectorLeadership *leadership);
 extern void elector_store_write_leadership(const ElectorLeadership *leadership);
 extern void elector_store_remove(const char *path);
 

@@ -8,6 +8,7 @@ use Cwd qw(abs_path);
 use ElectorCluster;
 use File::Basename qw(dirname);
 use ElectorProcess qw(spawn must_run process_alive kill_and_wait);
+use JSON::PP qw(decode_json encode_json);
 use Test::More;
 
 my $cluster = ElectorCluster->new(nodes => 2, plain => 1)->build;
@@ -112,8 +113,8 @@ sub work
 	return;
 }
 
-# Options: mode (of rejoining), end (exec), bin, cut (at which step), alone (do not follow: a server
-# that knows of the new timeline, which is not its own, would not start again)
+# Options: mode (of rejoining), end (exec), bin, node (n1), cut (at which step), alone (do not
+# follow: a server that knows of the new timeline, which is not its own, would not start again)
 sub program
 {
 	my (%opts) = @_;
@@ -123,7 +124,8 @@ sub program
 		$cluster->as_user('n1'),
 		$opts{cut} ? ('env', "LD_PRELOAD=$cut_library", "CUT_AT=$opts{cut}") : (),
 		"$pg_bin/pg_elector", 'postmaster',
-		"--data-directory=$data", '--etcd=' . $cluster->endpoints, '--cluster=orders', '--node=n1',
+		"--data-directory=$data", '--etcd=' . $cluster->endpoints, '--cluster=orders',
+		'--node=' . ($opts{node} // 'n1'),
 		'--rejoin=' . ($opts{mode} // 'rewind'), '--' . ($opts{end} // 'exec'), '--',
 		"$bin/postgres", '-c', "data_directory=$data", '-c', "config_file=$data/postgresql.conf",
 		'-c', "hba_file=$data/pg_hba.conf", '-c', "ident_file=$data/pg_ident.conf",
@@ -319,10 +321,20 @@ like($cluster->log_since('n1', $offset), qr/half rewound.*HINT.*pg_elector\.rejo
 	'cut off: refused, and the way out named');
 ok(-e "$hold/rewinding", 'cut off: refused again and again');
 
-# The source comes back later than we do.
+# The configuration is the source's by now, and what is remembered of leadership:
+# it is n2 that starts there, and is not to end its own leadership.  The leader it
+# clones from is n2 all the same, and comes back later than we do.
+my ($lease) = $cluster->etcdctl('lease', 'grant', 60) =~ /lease (\w+)/;
+$cluster->etcdctl('put', "--lease=$lease", $cluster->prefix . 'leader', encode_json({
+	node => 'n2', instance => 'b', term => '2', conninfo => $cluster->node_conninfo('n2') }));
+my $leader = decode_json($cluster->etcdctl('get', $cluster->prefix . 'leader', '-w', 'json'))->{kvs}[0];
+chown_create('n1', 'pg_elector/leadership', "pg_elector leadership 1\nnode = n2\ninstance = b\nterm = 2\n"
+	  . "lease = $leader->{lease}\ncreate_revision = $leader->{create_revision}\nend\n");
+chown_create('n1', '../n1.pg_elector/todo', read_file("$hold/todo") =~ s/^source = .*/source = host=127.0.0.1 port=1/mr);
 $cluster->stop('n2');
-$pid = program(mode => 'clone');
+$pid = program(mode => 'clone', node => 'n2');
 $cluster->wait_log('n1', qr/could not clone .* trying again/, $offset);
+ok(exists { $cluster->etcd_keys }->{leader}, 'cut off: the leader stays');
 $cluster->start('n2');
 check_follows('cut off, then cloned', $pid);
 is(own_files(), $own, 'cut off, then cloned: own files untouched');

@@ -50,7 +50,9 @@ sub run_program
 	my $since = now();
 	my $pid = spawn({ log => $cluster->log('n1') }, $cluster->as_user('n1'), $program, 'postmaster',
 		"--data-directory=$data", '--etcd=' . ($opts{etcd} // $cluster->endpoints),
-		'--cluster=orders', '--node=n1', '--exit', '--', $cluster->bindir . '/postgres');
+		'--cluster=orders', '--node=n1',
+		exists $opts{instance} ? @{ $opts{instance} } : '--instance=a',
+		'--exit', '--', $cluster->bindir . '/postgres');
 	# the child is ours: its end is waited for by poll_until
 	$cluster->poll_until(sub { !process_alive($pid) }, 20, 'the program to end');
 	return now() - $since;
@@ -138,6 +140,32 @@ run_program();
 %keys = $cluster->etcd_keys;
 ok(exists $keys{leader}, 'foreign: the leader stays');
 ok(!-e "$data/pg_elector/leadership", 'foreign: removed');
+
+# A start gives up nothing, and a postmaster only what it has won itself: the
+# directory may be a copy of a leader that lives.
+foreach my $case ([ 'a start' ], [ 'another instance', '--instance=b' ])
+{
+	my ($name, @instance) = @$case;
+	$lease = lead(15);
+	run_program(instance => \@instance);
+	%keys = $cluster->etcd_keys;
+	ok(exists $keys{leader} && lease_lives($lease), "$name: the leader stays");
+	ok(!-e "$data/pg_elector/leadership", "$name: struck out");
+}
+
+# Nor when a rejoin was cut off, and what is there may have come from the source.
+foreach my $name ('.pg_elector', '/pg_elector.DS_Store')
+{
+	my $hold = "$data$name";
+	$lease = lead(16);
+	mkdir $hold, 0700;
+	chown $cluster->{uid}, $cluster->{gid}, $hold;
+	run_program();
+	%keys = $cluster->etcd_keys;
+	ok(exists $keys{leader} && lease_lives($lease), "cut off, <data directory>$name: the leader stays");
+	ok(-e "$data/pg_elector/leadership", "cut off, <data directory>$name: nothing is struck out");
+	rmdir $hold;
+}
 
 # The lock files, as the postmaster would have left them.
 my $lock = "$cluster->{sockets}/n1/.s.PGSQL.5432.lock";
