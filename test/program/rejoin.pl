@@ -60,9 +60,10 @@ sub real
 my $power_cut = 'kill 9, $pid, $program; kill 9, $$; sleep 10;';
 
 # n2 becomes the primary while n1 goes on, until it is stopped in that mode.
+# Statements of one's own are for n1 alone.
 sub diverge
 {
-	my ($mode) = @_;
+	my ($mode, @statements) = @_;
 	my $number = ++$scratch;
 
 	$cluster->psql('n1', 'CHECKPOINT') if $number % 2;
@@ -70,6 +71,7 @@ sub diverge
 	$cluster->psql('n1', "CREATE TABLE only_n1_$number AS SELECT generate_series(1, 10000) AS a");
 	$cluster->psql('n2', "CREATE TABLE only_n2_$number AS SELECT generate_series(1, 10000) AS a");
 	$cluster->psql('n1', "INSERT INTO rows (n) SELECT 1000 * $number + g FROM generate_series(1, 100) g");
+	$cluster->psql('n1', $_) foreach @statements;
 	my $pid = $cluster->postmaster_pid('n1');
 	$cluster->stop('n1', mode => $mode);
 	kill_and_wait('KILL', $pid);
@@ -257,7 +259,10 @@ back($pid);
 #
 # Failures before anything has changed: it starts as a standby, and says why.
 #
-diverge('fast');
+my $inside = "$data/inside";
+mkdir $inside, 0700;
+chown $cluster->{uid}, $cluster->{gid}, $inside;
+diverge('fast', "CREATE TABLESPACE inside LOCATION '$inside'");
 work('rewind', source => 'host=' . $cluster->address('n2') . ' port=5433 user=postgres');
 $offset = $cluster->log_offset('n1');
 $pid = program(alone => 1);
@@ -267,6 +272,29 @@ $cluster->wait_log('n1', qr/database system is ready to accept read-only/, $offs
 is($cluster->psql('n1', 'SELECT pg_is_in_recovery()'), 't', 'unreachable: a standby');
 is($cluster->psql('n1', "SELECT count(*) FROM only_n1_$scratch"), 10000, 'unreachable: as it was');
 $cluster->stop('n1');
+
+# A tablespace in the data directory looks like a folder of the node's own, and
+# would come back as it was.
+my ($link) = glob "$data/pg_tblspc/*";
+my $beside = $cluster->base . '/beside';
+symlink $inside, $beside;
+foreach my $case ([ 'by its name', $inside ], [ 'by a link', "$beside/." ])
+{
+	my ($name, $target) = @$case;
+	unlink $link, "$data/pg_elector/problem";
+	symlink $target, $link;
+	work('rewind');
+	$offset = $cluster->log_offset('n1');
+	$pid = program(alone => 1);
+	$cluster->poll_until(sub { -e "$data/pg_elector/problem" }, 20, 'the problem');
+	like(read_file("$data/pg_elector/problem"), qr/tablespace location "[^"]*" is inside the data directory/,
+		"tablespace inside, $name: the problem is told");
+	$cluster->wait_log('n1', qr/database system is ready to accept read-only/, $offset);
+	ok(!-e $hold, "tablespace inside, $name: nothing is left over");
+	$cluster->stop('n1');
+}
+unlink $link, $beside;
+must_run({}, 'rm', '-r', $inside);
 
 foreach my $where ('servers diverged', 'rewinding from last')
 {
