@@ -61,8 +61,19 @@ typedef enum FreezeStage
 	FREEZE_DONE
 } FreezeStage;
 
+/*
+ * How often the startup process is woken until it has loaded its settings.  The
+ * reload wakes it, too; what this adds is for one that missed it, and starts a
+ * walreceiver each time, which may not connect.
+ */
+#define WAKE_INTERVAL 200000
+
 static FreezeStage freeze_stage = FREEZE_NOT_BEGUN;
 static uint32 wanted_generation = 0;
+static ElectorTime wanted_since = 0;
+static ElectorTime woken_at = 0;	/* the startup process */
+static bool archive_unread = false; /* since before the freeze */
+static bool unloadable_noted = false;
 static int	idle_sightings = 0;
 static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
 
@@ -129,6 +140,7 @@ write_upstream(const char *conninfo, const char *restore_command)
 	};
 
 	wanted_generation = (Max((uint32) elector_generation, wanted_generation) + 1) % PG_INT32_MAX;
+	wanted_since = elector_now();
 	snprintf(generation, sizeof(generation), "%u", wanted_generation);
 	elector_autoconf_write(settings, lengthof(settings));
 	kill(PostmasterPid, SIGHUP);
@@ -138,6 +150,68 @@ static bool
 settings_loaded(void)
 {
 	return pg_atomic_read_u32(&elector_shared->startup_generation) == wanted_generation;
+}
+
+void
+elector_standby_wake(void)
+{
+	ElectorTime now = elector_now();
+
+	if (wanted_generation == 0 || settings_loaded() || now >= woken_at + WAKE_INTERVAL)
+	{
+		woken_at = now;
+		WakeupRecovery();
+	}
+}
+
+/* By now the startup process should have loaded them. */
+static bool
+settings_overdue(void)
+{
+	return elector_now() >= wanted_since + (ElectorTime) elector_fence_timeout * 500;
+}
+
+bool
+elector_standby_unloadable(void)
+{
+	return RecoveryInProgress() && wanted_generation != 0 && !settings_loaded() &&
+		(uint32) elector_generation != wanted_generation && settings_overdue();
+}
+
+/* Say so once, until they are loaded again. */
+static void
+note_unloadable(void)
+{
+	if (unloadable_noted || !elector_standby_unloadable())
+		return;
+	unloadable_noted = true;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIG_FILE_ERROR),
+			 errmsg("the configuration cannot be loaded"),
+			 errdetail("This node follows nobody until it is."),
+			 errhint("Correct the configuration files and reload them.")));
+}
+
+/*
+ * Is the startup process without its old settings?  Where it does not load the
+ * empty ones in time, it may do with the old: no walreceiver can connect
+ * (guarded_connect), so all that could bring WAL is an archive.  That none was
+ * read is known only if the startup process and this one had loaded the same
+ * file before.
+ */
+static bool
+settings_dropped(void)
+{
+	if (settings_loaded())
+	{
+		unloadable_noted = false;
+		return true;
+	}
+	note_unloadable();
+	if (archive_unread && settings_overdue())
+		return true;
+	elector_standby_wake();
+	return false;
 }
 
 /* Has the walreceiver gone?  If not, see that it goes. */
@@ -221,15 +295,14 @@ elector_standby_freeze(ElectorPosition *position)
 		case FREEZE_NOT_BEGUN:
 			set_upstream("", 0);
 			pg_atomic_write_u64(&elector_shared->read_deadline, 0);
+			archive_unread = recoveryRestoreCommand[0] == '\0' &&
+				pg_atomic_read_u32(&elector_shared->startup_generation) == (uint32) elector_generation;
 			write_upstream("", "");
 			freeze_stage = FREEZE_LOADING;
 			return false;
 		case FREEZE_LOADING:
-			if (!settings_loaded())
-			{
-				WakeupRecovery();
+			if (!settings_dropped())
 				return false;
-			}
 			freeze_stage = FREEZE_STOPPING;
 			/* FALLTHROUGH */
 		case FREEZE_STOPPING:

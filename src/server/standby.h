@@ -16,6 +16,12 @@
  */
 extern bool elector_standby_freeze(ElectorPosition *position);
 
+/* Do the configuration files keep what was written from being loaded? */
+extern bool elector_standby_unloadable(void);
+
+/* Have the startup process look for WAL, not too often if it has old settings. */
+extern void elector_standby_wake(void);
+
 /* Let the frozen server stream; false if the connection string is unusable. */
 extern bool elector_standby_follow(const char *conninfo, uint64 term);
 
