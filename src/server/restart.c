@@ -429,6 +429,7 @@ shmem_startup(void)
 		strlcpy(own_instance, elector_shared->instance, sizeof(own_instance));
 		warn_about_server();
 		elector_standby_clean_placeholders();
+		elector_standby_prepare_restore();
 		create_standby_signal();
 	}
 }

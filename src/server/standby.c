@@ -16,6 +16,11 @@
  * one without a history file, so the IDs in between get placeholders: history
  * files with a comment and nothing else (I9).
  *
+ * What an archive has is kept away from a server that starts: the history of a
+ * timeline that this server's WAL is not on would be taken for the recovery
+ * target, and it never came up to be asked or rewound.  Only a backup is given
+ * its archive, until it is whole.
+ *
  * The trap: a history file that says nothing is harmless below a real one, but
  * as the newest it is taken for the recovery target and the server never
  * becomes consistent.  So every start removes placeholders that no real history
@@ -31,6 +36,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "common/controldata_utils.h"
 #include "common/file_perm.h"
 #include "libpq-fe.h"
 #include "miscadmin.h"
@@ -45,6 +51,9 @@
 #include "autoconf.h"
 
 #define PLACEHOLDER "# pg_elector: no server was promoted to this timeline\n"
+
+/* What ALTER SYSTEM has set restore_command to, while it is off. */
+#define RESTORE_KEPT_AS "pg_elector.restore_command"
 
 /* No cluster changes its leader this often between two looks. */
 #define PLACEHOLDERS_MAX 100000
@@ -135,7 +144,7 @@ write_upstream(const char *conninfo, const char *restore_command)
 	char		generation[16];
 	ElectorAutoConf settings[] = {
 		{"primary_conninfo", conninfo},
-		{"restore_command", restore_command},
+		{"restore_command", restore_command, RESTORE_KEPT_AS},
 		{"pg_elector.generation", generation}
 	};
 
@@ -232,15 +241,22 @@ walreceiver_gone(void)
 	return false;
 }
 
-/* Does the startup process wait for WAL that it does not have? */
+/*
+ * Does the startup process wait for WAL that it does not have?  No other process
+ * waits for that.
+ */
 static bool
 startup_idle(void)
 {
-	int			pid = (int) pg_atomic_read_u32(&elector_shared->startup_pid);
-	PGPROC	   *proc = pid != 0 ? AuxiliaryPidGetProc(pid) : NULL;
+	for (int i = 0; i < NUM_AUXILIARY_PROCS; i++)
+	{
+		const volatile PGPROC *proc = &ProcGlobal->allProcs[MaxBackends + i];
 
-	return proc != NULL &&
-		proc->wait_event_info == WAIT_EVENT_RECOVERY_RETRIEVE_RETRY_INTERVAL;
+		if (proc->pid != 0 &&
+			proc->wait_event_info == WAIT_EVENT_RECOVERY_RETRIEVE_RETRY_INTERVAL)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -275,6 +291,47 @@ all_replayed(ElectorPosition *position)
 	return idle_sightings >= IDLE_SIGHTINGS;
 }
 
+/*
+ * Is the data directory a backup, or a rewound one, that lacks WAL to be whole?
+ * The startup process renames the label when the control file says so.
+ */
+static bool
+is_incomplete(void)
+{
+	bool		crc_ok;
+	ControlFileData *control;
+	bool		incomplete;
+
+	if (access(BACKUP_LABEL_FILE, F_OK) == 0)
+		return true;
+	control = get_controlfile(DataDir, &crc_ok);
+	incomplete = !crc_ok || control->backupStartPoint != InvalidXLogRecPtr ||
+		control->backupEndRequired;
+	pfree(control);
+	return incomplete;
+}
+
+void
+elector_standby_prepare_restore(void)
+{
+	ElectorAutoConf restore = {"restore_command", NULL, RESTORE_KEPT_AS};
+
+	if (is_incomplete())
+	{
+		if (recoveryRestoreCommand[0] == '\0')
+		{
+			elector_autoconf_write(&restore, 1);
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+	else if (recoveryRestoreCommand[0] != '\0')
+	{
+		restore.value = "";
+		elector_autoconf_write(&restore, 1);
+		SetConfigOption(restore.name, restore.value, PGC_SIGHUP, PGC_S_FILE);
+	}
+}
+
 void
 elector_standby_thaw(void)
 {
@@ -293,6 +350,13 @@ elector_standby_freeze(ElectorPosition *position)
 	switch (freeze_stage)
 	{
 		case FREEZE_NOT_BEGUN:
+
+			/*
+			 * A backup is made whole from its archive first, as far as that
+			 * goes.
+			 */
+			if (recoveryRestoreCommand[0] != '\0' && !startup_idle() && is_incomplete())
+				return false;
 			set_upstream("", 0);
 			pg_atomic_write_u64(&elector_shared->read_deadline, 0);
 			archive_unread = recoveryRestoreCommand[0] == '\0' &&

@@ -44,6 +44,12 @@ extern uint32 elector_standby_newest_timeline(uint32 own);
 extern XLogRecPtr elector_standby_ancestors(uint32 timeline,
 											ElectorAncestor *ancestors, int *count);
 
+/*
+ * In the postmaster, before recovery begins: off with restore_command, unless the
+ * data directory is not whole without it.
+ */
+extern void elector_standby_prepare_restore(void);
+
 /* Remove placeholders with no real history file above them. */
 extern void elector_standby_clean_placeholders(void);
 
