@@ -33,6 +33,12 @@
 
 #define ELECTOR_PROGRAM_VERSION	"1.0"
 
+/*
+ * The server ends for work that its next start does, and whoever supervises it
+ * has to start it (EX_TEMPFAIL: "try again").
+ */
+#define STATUS_START_AGAIN	75
+
 static void
 usage(void)
 {
@@ -48,7 +54,8 @@ usage(void)
 		   "      --instance=ID          instance whose leadership is given up (default: none)\n"
 		   "      --rejoin=MODE          rewind, clone, or off (default: rewind)\n"
 		   "      --exec                 execute POSTGRES at the end\n"
-		   "      --exit                 only give up leadership, then exit\n"
+		   "      --exit                 only give up leadership, then exit, with status 75\n"
+		   "                             if the server has to be started again\n"
 		   "  -V, --version              output version information, then exit\n"
 		   "  -?, --help                 show this help, then exit\n\n"
 		   "POSTGRES is the absolute path of the server, followed by its arguments.\n");
@@ -180,6 +187,18 @@ settle(void)
 		close(fd);
 }
 
+/* What was left to be done; nothing if it is none of ours. */
+static void
+read_todo(const ElectorProgram *program, ElectorTodo *todo)
+{
+	char	   *text = elector_disk_read(psprintf("%s/%s", program->data_directory, ELECTOR_TODO_FILE),
+										 ELECTOR_FILE_SIZE, NULL);
+
+	if (text == NULL || !elector_todo_parse(text, todo) ||
+		strcmp(todo->node, program->node) != 0)
+		memset(todo, 0, sizeof(*todo));
+}
+
 /*
  * The leadership that the postmaster has won in its life is over: tell etcd, then
  * strike it out.  Any other that this directory speaks of is not ours to end: it
@@ -190,8 +209,6 @@ release(const ElectorProgram *program)
 {
 	char	   *path = psprintf("%s/%s", program->data_directory, ELECTOR_LEADERSHIP_FILE);
 	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
-	char	   *note = elector_disk_read(psprintf("%s/%s", program->data_directory, ELECTOR_TODO_FILE),
-										 ELECTOR_FILE_SIZE, NULL);
 	ElectorLeadership leadership;
 	ElectorTodo todo;
 
@@ -203,9 +220,7 @@ release(const ElectorProgram *program)
 		strcmp(leadership.instance, program->instance) == 0 &&
 		strcmp(leadership.node, program->node) == 0)
 	{
-		if (note == NULL || !elector_todo_parse(note, &todo) ||
-			strcmp(todo.node, program->node) != 0)
-			memset(&todo, 0, sizeof(todo));
+		read_todo(program, &todo);
 		elector_release(program, &leadership, &todo);
 	}
 	return elector_disk_remove(path);
@@ -247,6 +262,7 @@ main(int argc, char **argv)
 	ElectorProgram program;
 	ElectorOutcome outcome = ELECTOR_FAIL;
 	ElectorHold hold;
+	ElectorTodo todo;
 
 	pg_logging_init(argv[0]);
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
@@ -295,5 +311,8 @@ main(int argc, char **argv)
 		outcome = ELECTOR_FAIL;
 	}
 	elector_pidfile_end(program.data_directory);
-	return outcome == ELECTOR_STOP ? 0 : 1;
+	if (outcome != ELECTOR_STOP)
+		return 1;
+	read_todo(&program, &todo);
+	return !program.exec && todo.kind != ELECTOR_TODO_NONE ? STATUS_START_AGAIN : 0;
 }

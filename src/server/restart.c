@@ -265,7 +265,10 @@ last_act(int code, Datum argument)
 	instance = led_instance();
 	if (elector_store_read_todo(&todo) && todo.kind != ELECTOR_TODO_NONE)
 	{
-		/* A unit of type notify starts its server again by itself. */
+		/*
+		 * A unit of type notify starts its server again by itself, told to by
+		 * the exit status.
+		 */
 		exec_program(getenv("NOTIFY_SOCKET") == NULL, instance);
 	}
 	else if (instance != NULL)

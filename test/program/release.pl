@@ -6,6 +6,7 @@ use warnings;
 use ElectorCluster;
 use ElectorProcess qw(spawn must_run process_alive);
 use JSON::PP;
+use POSIX qw(:sys_wait_h);
 use Test::More;
 
 my $cluster = ElectorCluster->new(nodes => 1, plain => 1)->build;
@@ -53,8 +54,11 @@ sub run_program
 		'--cluster=orders', '--node=n1',
 		exists $opts{instance} ? @{ $opts{instance} } : '--instance=a',
 		'--exit', '--', $cluster->bindir . '/postgres');
-	# the child is ours: its end is waited for by poll_until
-	$cluster->poll_until(sub { !process_alive($pid) }, 20, 'the program to end');
+	my $status;
+	$cluster->poll_until(
+		sub { waitpid($pid, WNOHANG) == $pid && defined($status = $? >> 8) },
+		20, 'the program to end');
+	is($status, $opts{status} // 0, 'exit status');
 	return now() - $since;
 }
 
@@ -72,7 +76,7 @@ write_own('todo', "pg_elector todo 1\nnode = n1\nkind = handover\nterm = 7\nlead
 $cluster->stop('n1');
 my $control = must_run({}, $cluster->bindir . '/pg_controldata', $data);
 my ($checkpoint) = $control =~ m{^Latest checkpoint location:\s+(\S+)}m;
-run_program();
+run_program(status => 75);
 my %keys = $cluster->etcd_keys;
 my $term = decode_json($keys{term});
 ok(!exists $keys{leader} && !exists $keys{election}, 'handover: leader and election are gone');
@@ -177,7 +181,7 @@ $cluster->poll_until(sub { !process_alive($pid) }, 20, 'the program to end');
 ok(!-e "$data/postmaster.pid" && !-e $lock, 'lock files are removed');
 
 $cluster->start('n1');
-run_program();
+run_program(status => 1);
 ok(-e "$data/postmaster.pid", 'another server\'s lock file is left alone');
 like($cluster->log_since('n1'), qr/belongs to another process/, 'and it says so');
 $cluster->stop('n1');
