@@ -210,6 +210,52 @@ write_list(const ElectorHold *hold, char **names)
 	return ok;
 }
 
+static bool
+lies_within(const char *directory, const char *path)
+{
+	char	   *real_directory = realpath(directory, NULL);
+	char	   *real_path = realpath(path, NULL);
+	bool		within = path_is_prefix_of_path(directory, path) ||
+	(real_directory && real_path && path_is_prefix_of_path(real_directory, real_path));
+
+	free(real_directory);
+	free(real_path);
+	return within;
+}
+
+/*
+ * Where a tablespace lies in the data directory, its folder looks like one of the
+ * node's own: what pg_rewind brings there would be lost when that is put back.
+ * Tells which, or NULL if there is none.  Those that are not links are
+ * PostgreSQL's, and rewound with it.
+ */
+char	   *
+elector_hold_tablespace_within(const char *data_directory)
+{
+	char	   *directory = psprintf("%s/pg_tblspc", data_directory);
+	char	  **names = elector_disk_names(directory);
+	char	   *found = NULL;
+
+	for (int i = 0; names != NULL && names[i] != NULL && found == NULL; i++)
+	{
+		char	   *link = psprintf("%s/%s", directory, names[i]);
+		char		target[MAXPGPATH];
+		ssize_t		length = readlink(link, target, sizeof(target) - 1);
+
+		pg_free(link);
+		if (length < 0)
+			continue;
+		target[length] = '\0';
+		canonicalize_path(target);
+		if (lies_within(data_directory, target))
+			found = pg_strdup(target);
+	}
+	if (names)
+		pgfnames_cleanup(names);
+	pg_free(directory);
+	return found;
+}
+
 /* Take everything of the node's own out of the data directory. */
 bool
 elector_hold_take_own(const ElectorHold *hold)

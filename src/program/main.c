@@ -33,6 +33,12 @@
 
 #define ELECTOR_PROGRAM_VERSION	"1.0"
 
+/*
+ * The server ends for work that its next start does, and whoever supervises it
+ * has to start it (EX_TEMPFAIL: "try again").
+ */
+#define STATUS_START_AGAIN	75
+
 static void
 usage(void)
 {
@@ -45,9 +51,11 @@ usage(void)
 		   "      --etcd=ENDPOINTS       URLs of etcd, separated by commas\n"
 		   "      --cluster=NAME         pg_elector.cluster\n"
 		   "      --node=NAME            pg_elector.node\n"
+		   "      --instance=ID          instance whose leadership is given up (default: none)\n"
 		   "      --rejoin=MODE          rewind, clone, or off (default: rewind)\n"
 		   "      --exec                 execute POSTGRES at the end\n"
-		   "      --exit                 only give up leadership, then exit\n"
+		   "      --exit                 only give up leadership, then exit, with status 75\n"
+		   "                             if the server has to be started again\n"
 		   "  -V, --version              output version information, then exit\n"
 		   "  -?, --help                 show this help, then exit\n\n"
 		   "POSTGRES is the absolute path of the server, followed by its arguments.\n");
@@ -96,6 +104,7 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 		{"etcd", required_argument, NULL, 'e'},
 		{"cluster", required_argument, NULL, 'c'},
 		{"node", required_argument, NULL, 'n'},
+		{"instance", required_argument, NULL, 'i'},
 		{"rejoin", required_argument, NULL, 'r'},
 		{"exec", no_argument, NULL, 'x'},
 		{"exit", no_argument, NULL, 'q'},
@@ -126,6 +135,9 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 				break;
 			case 'n':
 				program->node = optarg;
+				break;
+			case 'i':
+				program->instance = optarg;
 				break;
 			case 'r':
 				ok = set_rejoin(program, optarg);
@@ -175,30 +187,58 @@ settle(void)
 		close(fd);
 }
 
-/* The leadership this directory holds is over: tell etcd, then strike it out. */
+/* What was left to be done; nothing if it is none of ours. */
+static void
+read_todo(const ElectorProgram *program, ElectorTodo *todo)
+{
+	char	   *text = elector_disk_read(psprintf("%s/%s", program->data_directory, ELECTOR_TODO_FILE),
+										 ELECTOR_FILE_SIZE, NULL);
+
+	if (text == NULL || !elector_todo_parse(text, todo) ||
+		strcmp(todo->node, program->node) != 0)
+		memset(todo, 0, sizeof(*todo));
+}
+
+/*
+ * The leadership that the postmaster has won in its life is over: tell etcd, then
+ * strike it out.  Any other that this directory speaks of is not ours to end: it
+ * may have come with a copy of a server that leads (S9).
+ */
 static bool
 release(const ElectorProgram *program)
 {
 	char	   *path = psprintf("%s/%s", program->data_directory, ELECTOR_LEADERSHIP_FILE);
 	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
-	char	   *note = elector_disk_read(psprintf("%s/%s", program->data_directory, ELECTOR_TODO_FILE),
-										 ELECTOR_FILE_SIZE, NULL);
 	ElectorLeadership leadership;
 	ElectorTodo todo;
 
 	if (text == NULL)
 		return true;
 
-	/* one that came with a copied data directory is none of ours */
-	if (elector_leadership_parse(text, &leadership) &&
+	if (program->instance != NULL &&
+		elector_leadership_parse(text, &leadership) &&
+		strcmp(leadership.instance, program->instance) == 0 &&
 		strcmp(leadership.node, program->node) == 0)
 	{
-		if (note == NULL || !elector_todo_parse(note, &todo) ||
-			strcmp(todo.node, program->node) != 0)
-			memset(&todo, 0, sizeof(todo));
+		read_todo(program, &todo);
 		elector_release(program, &leadership, &todo);
 	}
 	return elector_disk_remove(path);
+}
+
+/*
+ * A rejoin was cut off: what the data directory says of leadership and of the
+ * node may be the source's now, and so is the configuration that our arguments
+ * were made from.  The hold knows who we are.
+ */
+static void
+trust_hold(ElectorProgram *program, const ElectorHold *hold)
+{
+	ElectorTodo todo;
+
+	program->instance = NULL;
+	if (elector_hold_todo(hold, &todo))
+		program->node = pg_strdup(todo.node);
 }
 
 static void
@@ -221,6 +261,8 @@ main(int argc, char **argv)
 {
 	ElectorProgram program;
 	ElectorOutcome outcome = ELECTOR_FAIL;
+	ElectorHold hold;
+	ElectorTodo todo;
 
 	pg_logging_init(argv[0]);
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
@@ -258,7 +300,10 @@ main(int argc, char **argv)
 
 	if (!elector_pidfile_check(program.data_directory))
 		return 1;
-	if (release(&program))
+	elector_hold_find(&hold, program.data_directory);
+	if (hold.path != NULL)
+		trust_hold(&program, &hold);
+	if (hold.path != NULL || release(&program))
 		outcome = program.exec ? elector_rejoin(&program) : ELECTOR_STOP;
 	if (outcome == ELECTOR_GO_ON)
 	{
@@ -266,5 +311,8 @@ main(int argc, char **argv)
 		outcome = ELECTOR_FAIL;
 	}
 	elector_pidfile_end(program.data_directory);
-	return outcome == ELECTOR_STOP ? 0 : 1;
+	if (outcome != ELECTOR_STOP)
+		return 1;
+	read_todo(&program, &todo);
+	return !program.exec && todo.kind != ELECTOR_TODO_NONE ? STATUS_START_AGAIN : 0;
 }

@@ -29,6 +29,7 @@ typedef struct ElectorProgram
 	const char *endpoints;		/* of etcd; NULL: none */
 	const char *cluster;
 	const char *node;
+	const char *instance;		/* whose leadership is given up; NULL: none */
 	ElectorRejoinMode rejoin;
 	bool		exec;			/* become the server again */
 	char	  **server;			/* its command line, NULL-terminated */
@@ -139,6 +140,7 @@ extern char *elector_hold_file(const ElectorHold *hold, const char *name);
 extern bool elector_hold_mark(const ElectorHold *hold, const char *mark);
 extern bool elector_hold_unmark(const ElectorHold *hold, const char *mark);
 extern bool elector_hold_marked(const ElectorHold *hold, const char *mark);
+extern char *elector_hold_tablespace_within(const char *data_directory);
 extern bool elector_hold_take_own(const ElectorHold *hold);
 extern bool elector_hold_give_back(const ElectorHold *hold);
 extern bool elector_hold_remove(ElectorHold *hold);

@@ -110,6 +110,18 @@ show_timeline(const ElectorHold *hold, ControlFileData *control)
 	return true;
 }
 
+/* A tablespace that would not be rewound (hold.c), whatever pg_rewind says. */
+static bool
+tablespaces_fit(ElectorRejoin *rejoin)
+{
+	char	   *location = elector_hold_tablespace_within(rejoin->program->data_directory);
+
+	if (location != NULL)
+		snprintf(rejoin->problem, sizeof(rejoin->problem),
+				 "tablespace location \"%s\" is inside the data directory", location);
+	return location == NULL;
+}
+
 /* Bring the target into the state that pg_rewind wants. */
 static ElectorRejoinResult
 prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
@@ -167,7 +179,7 @@ prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
 				 source->timeline);
 		return ELECTOR_REJOIN_CANNOT;
 	}
-	return ELECTOR_REJOIN_DONE;
+	return tablespaces_fit(rejoin) ? ELECTOR_REJOIN_DONE : ELECTOR_REJOIN_CANNOT;
 }
 
 static bool
@@ -236,7 +248,7 @@ elector_rewind(ElectorRejoin *rejoin)
 
 	/* if it was spoiled and still is, pg_rewind has not been where it says */
 	if (done && elector_control_read(hold->data_directory, &after) &&
-		!elector_control_spoiled(&after))
+		!elector_control_spoiled(&after) && tablespaces_fit(rejoin))
 		return elector_hold_mark(hold, ELECTOR_HOLD_DONE) ?
 			ELECTOR_REJOIN_DONE : ELECTOR_REJOIN_TORN;
 	if (watch.changes || done || !elector_rewind_undo(hold))

@@ -1,11 +1,14 @@
 /*
  * autoconf.c
- *	  Rewrite postgresql.auto.conf from the worker.
+ *	  Rewrite postgresql.auto.conf from the worker, and from the postmaster.
  *
  * This is what ALTER SYSTEM does, except that ALTER SYSTEM's own function looks
  * at catalogs, and a worker without a database connection has none (it would
  * crash).  The lock is ALTER SYSTEM's, so the two do not lose each other's
  * changes.
+ *
+ * The trap: what somebody has set by ALTER SYSTEM and the library overrides for
+ * a while must come back.  So it is kept in the same file, under another name.
  */
 #include "autoconf.h"
 
@@ -36,10 +39,37 @@ is_replaced(const char *name, const ElectorAutoConf *settings, int count)
 {
 	for (int i = 0; i < count; i++)
 	{
-		if (pg_strcasecmp(name, settings[i].name) == 0)
+		if (pg_strcasecmp(name, settings[i].name) == 0 ||
+			(settings[i].kept_as != NULL && pg_strcasecmp(name, settings[i].kept_as) == 0))
 			return true;
 	}
 	return false;
+}
+
+/* The value in the file, of which the last one counts; NULL if there is none. */
+static const char *
+find_value(const ConfigVariable *head, const char *name)
+{
+	const char *value = NULL;
+
+	for (const ConfigVariable *item = head; item != NULL; item = item->next)
+	{
+		if (pg_strcasecmp(item->name, name) == 0)
+			value = item->value;
+	}
+	return value;
+}
+
+/* An empty value is one that the library has put there. */
+static const char *
+kept_value(const ConfigVariable *head, const ElectorAutoConf *setting)
+{
+	const char *value;
+
+	if (setting->kept_as == NULL)
+		return NULL;
+	value = find_value(head, setting->name);
+	return value != NULL && value[0] != '\0' ? value : find_value(head, setting->kept_as);
 }
 
 static void
@@ -106,8 +136,13 @@ elector_autoconf_write(const ElectorAutoConf *settings, int count)
 	}
 	for (int i = 0; i < count; i++)
 	{
+		const char *kept = kept_value(head, &settings[i]);
+
 		if (settings[i].value != NULL)
 			append_setting(&text, settings[i].name, settings[i].value);
+		if (kept != NULL)
+			append_setting(&text, settings[i].value != NULL ? settings[i].kept_as :
+						   settings[i].name, kept);
 	}
 
 	write_file(temporary, text.data, text.len);

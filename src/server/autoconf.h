@@ -1,6 +1,6 @@
 /*
  * autoconf.h
- *	  Rewrite postgresql.auto.conf from the worker.
+ *	  Rewrite postgresql.auto.conf from the worker, and from the postmaster.
  */
 #ifndef ELECTOR_AUTOCONF_H
 #define ELECTOR_AUTOCONF_H
@@ -11,6 +11,12 @@ typedef struct ElectorAutoConf
 {
 	const char *name;
 	const char *value;			/* NULL removes the setting */
+
+	/*
+	 * If not NULL, the setting under which the value that stands there is
+	 * kept meanwhile; it is put back instead of being removed.
+	 */
+	const char *kept_as;
 } ElectorAutoConf;
 
 /* Durable when it returns; ERROR if the file cannot be read or written. */

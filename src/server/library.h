@@ -45,6 +45,7 @@ extern char *elector_admin_roles;
 extern int	elector_rejoin;
 extern int	elector_generation;
 extern char *elector_upstream_term;
+extern char *elector_restore_command;
 
 typedef enum ElectorRejoin
 {
@@ -132,9 +133,9 @@ typedef struct ElectorLeaseStatus
  * backend sees the gate closed or the worker sees the mark; a commit cannot
  * slip between (I2).
  *
- * startup_generation and startup_pid are written by the startup process from
- * the assign hook of pg_elector.generation, and prove that it has loaded the
- * settings that came with it.
+ * startup_generation is written by the startup process from the assign hook of
+ * pg_elector.generation, and proves that it has loaded the settings that came
+ * with it.
  *
  * upstream_term is written by the worker and read by the walreceiver, which
  * must not connect unless it is set and upstream_conninfo, under the lock, is
@@ -156,7 +157,6 @@ typedef struct ElectorShared
 	pg_atomic_uint64 upstream_term;
 	pg_atomic_uint64 led_term;	/* followers of this term may connect; 0: none */
 	pg_atomic_uint32 startup_generation;
-	pg_atomic_uint32 startup_pid;
 	pg_atomic_uint32 worker_proc;	/* process number + 1; 0: no worker */
 	pg_atomic_uint64 refused;	/* commits, statements and connections;
 								 * backends add to it */
@@ -221,7 +221,7 @@ extern bool elector_store_read_state(ElectorState *state);
 extern void elector_store_write_state(const ElectorState *state);
 extern bool elector_store_read_todo(ElectorTodo *todo);
 extern void elector_store_write_todo(const ElectorTodo *todo);
-extern bool elector_store_has_leadership(void);
+extern bool elector_store_read_leadership(ElectorLeadership *leadership);
 extern void elector_store_write_leadership(const ElectorLeadership *leadership);
 extern void elector_store_remove(const char *path);
 

@@ -246,7 +246,7 @@ port_newest_timeline(void *world, uint32_t own)
 static void
 port_wake(void *world)
 {
-	WakeupRecovery();
+	elector_standby_wake();
 }
 
 /* Where the last checkpoint is, by the control file. */

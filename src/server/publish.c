@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 
+#include "standby.h"
 #include "store.h"
 
 /* What this node waits for, or what is wrong with it. */
@@ -25,6 +26,9 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 				 elector_worker->elector.error[0] != '\0' ? ": " : "", elector_worker->elector.error);
 	else if (!view->known && elector_worker->elector.error[0] != '\0')
 		strlcpy(detail, elector_worker->elector.error, ELECTOR_TEXT_SIZE);
+	else if (elector_standby_unloadable())
+		strlcpy(detail, "the configuration cannot be loaded; see this node's log",
+				ELECTOR_TEXT_SIZE);
 	else if (view->recovering && view->upstream_term != 0 &&
 			 plan->reason == ELECTOR_BECAUSE_FOLLOWING)
 	{

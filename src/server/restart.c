@@ -54,6 +54,14 @@ static shmem_startup_hook_type previous_shmem_startup = NULL;
 /* Standard error as it was before the logging collector took it. */
 static int	original_stderr = -1;
 
+/*
+ * This postmaster's instance, and the one before a restart in place, whose
+ * leadership nobody may have given up yet.  Copies, since the last act comes when
+ * shared memory is gone.
+ */
+static char own_instance[ELECTOR_INSTANCE_SIZE] = "";
+static char previous_instance[ELECTOR_INSTANCE_SIZE] = "";
+
 /* The postmaster's own command line, NUL-separated. */
 static char *
 read_command_line(int *length)
@@ -178,9 +186,12 @@ postgres_arguments(char **arguments)
 	return count;
 }
 
-/* Replace this process by the program.  Returns only if it cannot. */
+/*
+ * Replace this process by the program, which gives up the leadership of that
+ * instance, or none if it is NULL.  Returns only if it cannot.
+ */
 static void
-exec_program(bool start_again)
+exec_program(bool start_again, const char *instance)
 {
 	char	   *arguments[ARGUMENTS_MAX + 16];
 	char		program[MAXPGPATH];
@@ -200,6 +211,8 @@ exec_program(bool start_again)
 	arguments[count++] = psprintf("--etcd=%s", elector_etcd_endpoints);
 	arguments[count++] = psprintf("--cluster=%s", elector_cluster);
 	arguments[count++] = psprintf("--node=%s", elector_node);
+	if (instance != NULL)
+		arguments[count++] = psprintf("--instance=%s", instance);
 	arguments[count++] = psprintf("--rejoin=%s", elector_rejoin_name());
 	arguments[count++] = start_again ? "--exec" : "--exit";
 	arguments[count++] = "--";
@@ -223,21 +236,43 @@ exec_program(bool start_again)
 	write_stderr("could not execute \"%s\": %s\n", program, strerror(errno));
 }
 
+/*
+ * The instance whose leadership this postmaster holds, or NULL.  What the data
+ * directory remembers may be another server's: it came with an image of a leader
+ * that lives on (S9).
+ */
+static const char *
+led_instance(void)
+{
+	static ElectorLeadership leadership;
+
+	if (!elector_store_read_leadership(&leadership) || leadership.instance[0] == '\0' ||
+		(strcmp(leadership.instance, own_instance) != 0 &&
+		 strcmp(leadership.instance, previous_instance) != 0))
+		return NULL;
+	return leadership.instance;
+}
+
 /* The postmaster's last act. */
 static void
 last_act(int code, Datum argument)
 {
+	const char *instance;
 	ElectorTodo todo;
 
 	if (IsUnderPostmaster || MyProcPid != PostmasterPid || !owns_lock_file())
 		return;
+	instance = led_instance();
 	if (elector_store_read_todo(&todo) && todo.kind != ELECTOR_TODO_NONE)
 	{
-		/* A unit of type notify starts its server again by itself. */
-		exec_program(getenv("NOTIFY_SOCKET") == NULL);
+		/*
+		 * A unit of type notify starts its server again by itself, told to by
+		 * the exit status.
+		 */
+		exec_program(getenv("NOTIFY_SOCKET") == NULL, instance);
 	}
-	else if (elector_store_has_leadership())
-		exec_program(false);
+	else if (instance != NULL)
+		exec_program(false, instance);
 }
 
 /* Files that speak of another server's work. */
@@ -314,7 +349,7 @@ has_hold(void)
 static void
 rejoin_now(void)
 {
-	exec_program(true);
+	exec_program(true, NULL);
 	ereport(FATAL,
 			(errmsg("could not rejoin the cluster: the program \"%s\" cannot be executed",
 					ELECTOR_LIBRARY),
@@ -425,9 +460,12 @@ shmem_startup(void)
 	elector_shmem_startup();
 	if (!IsUnderPostmaster && IsPostmasterEnvironment)
 	{
+		strlcpy(previous_instance, own_instance, sizeof(previous_instance));
+		strlcpy(own_instance, elector_shared->instance, sizeof(own_instance));
 		warn_about_server();
 		note_how_it_ended();
 		elector_standby_clean_placeholders();
+		elector_standby_prepare_restore();
 		create_standby_signal();
 	}
 }

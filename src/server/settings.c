@@ -42,6 +42,7 @@ char	   *elector_admin_roles = NULL;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 int			elector_generation = 0;
 char	   *elector_upstream_term = NULL;
+char	   *elector_restore_command = NULL;
 
 /* The user of pg_elector.conninfo, which the other nodes come as. */
 static char *peer_role = NULL;
@@ -227,7 +228,6 @@ assign_generation(int newval, void *extra)
 {
 	if (MyBackendType == B_STARTUP && elector_shared != NULL)
 	{
-		pg_atomic_write_u32(&elector_shared->startup_pid, (uint32) MyProcPid);
 		pg_atomic_write_u32(&elector_shared->startup_generation, (uint32) newval);
 		elector_wake_worker();
 	}
@@ -389,6 +389,12 @@ elector_settings_define(void)
 							&elector_generation, 0, 0, INT_MAX, PGC_SIGHUP,
 							GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							NULL, assign_generation, NULL);
+	DefineCustomStringVariable("pg_elector.restore_command",
+							   "What restore_command was set to, while the library keeps it off.",
+							   "Set by the library; do not change it.",
+							   &elector_restore_command, "", PGC_SIGHUP,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
 	DefineCustomStringVariable("pg_elector.upstream_term",
 							   "The leadership that a standby means to stream from.",
 							   "Set by the library when a standby connects; do not set it.",

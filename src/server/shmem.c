@@ -53,8 +53,8 @@ elector_shmem_startup(void)
 		pg_atomic_init_u64(&elector_shared->opened_term, 0);
 		pg_atomic_init_u64(&elector_shared->upstream_term, 0);
 		pg_atomic_init_u64(&elector_shared->led_term, 0);
-		pg_atomic_init_u32(&elector_shared->startup_generation, 0);
-		pg_atomic_init_u32(&elector_shared->startup_pid, 0);
+		/* The startup process is forked with what has been loaded here. */
+		pg_atomic_init_u32(&elector_shared->startup_generation, (uint32) elector_generation);
 		pg_atomic_init_u32(&elector_shared->worker_proc, 0);
 		pg_atomic_init_u64(&elector_shared->refused, 0);
 		ConditionVariableInit(&elector_shared->answered);

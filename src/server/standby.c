@@ -16,6 +16,11 @@
  * one without a history file, so the IDs in between get placeholders: history
  * files with a comment and nothing else (I9).
  *
+ * What an archive has is kept away from a server that starts: the history of a
+ * timeline that this server's WAL is not on would be taken for the recovery
+ * target, and it never came up to be asked or rewound.  Only a backup is given
+ * its archive, until it is whole.
+ *
  * The trap: a history file that says nothing is harmless below a real one, but
  * as the newest it is taken for the recovery target and the server never
  * becomes consistent.  So every start removes placeholders that no real history
@@ -31,6 +36,7 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
+#include "common/controldata_utils.h"
 #include "common/file_perm.h"
 #include "libpq-fe.h"
 #include "miscadmin.h"
@@ -45,6 +51,9 @@
 #include "autoconf.h"
 
 #define PLACEHOLDER "# pg_elector: no server was promoted to this timeline\n"
+
+/* What ALTER SYSTEM has set restore_command to, while it is off. */
+#define RESTORE_KEPT_AS "pg_elector.restore_command"
 
 /* No cluster changes its leader this often between two looks. */
 #define PLACEHOLDERS_MAX 100000
@@ -61,8 +70,19 @@ typedef enum FreezeStage
 	FREEZE_DONE
 } FreezeStage;
 
+/*
+ * How often the startup process is woken until it has loaded its settings.  The
+ * reload wakes it, too; what this adds is for one that missed it, and starts a
+ * walreceiver each time, which may not connect.
+ */
+#define WAKE_INTERVAL 200000
+
 static FreezeStage freeze_stage = FREEZE_NOT_BEGUN;
 static uint32 wanted_generation = 0;
+static ElectorTime wanted_since = 0;
+static ElectorTime woken_at = 0;	/* the startup process */
+static bool archive_unread = false; /* since before the freeze */
+static bool unloadable_noted = false;
 static int	idle_sightings = 0;
 static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
 
@@ -124,11 +144,12 @@ write_upstream(const char *conninfo, const char *restore_command)
 	char		generation[16];
 	ElectorAutoConf settings[] = {
 		{"primary_conninfo", conninfo},
-		{"restore_command", restore_command},
+		{"restore_command", restore_command, RESTORE_KEPT_AS},
 		{"pg_elector.generation", generation}
 	};
 
 	wanted_generation = (Max((uint32) elector_generation, wanted_generation) + 1) % PG_INT32_MAX;
+	wanted_since = elector_now();
 	snprintf(generation, sizeof(generation), "%u", wanted_generation);
 	elector_autoconf_write(settings, lengthof(settings));
 	kill(PostmasterPid, SIGHUP);
@@ -138,6 +159,68 @@ static bool
 settings_loaded(void)
 {
 	return pg_atomic_read_u32(&elector_shared->startup_generation) == wanted_generation;
+}
+
+void
+elector_standby_wake(void)
+{
+	ElectorTime now = elector_now();
+
+	if (wanted_generation == 0 || settings_loaded() || now >= woken_at + WAKE_INTERVAL)
+	{
+		woken_at = now;
+		WakeupRecovery();
+	}
+}
+
+/* By now the startup process should have loaded them. */
+static bool
+settings_overdue(void)
+{
+	return elector_now() >= wanted_since + (ElectorTime) elector_fence_timeout * 500;
+}
+
+bool
+elector_standby_unloadable(void)
+{
+	return RecoveryInProgress() && wanted_generation != 0 && !settings_loaded() &&
+		(uint32) elector_generation != wanted_generation && settings_overdue();
+}
+
+/* Say so once, until they are loaded again. */
+static void
+note_unloadable(void)
+{
+	if (unloadable_noted || !elector_standby_unloadable())
+		return;
+	unloadable_noted = true;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIG_FILE_ERROR),
+			 errmsg("the configuration cannot be loaded"),
+			 errdetail("This node follows nobody until it is."),
+			 errhint("Correct the configuration files and reload them.")));
+}
+
+/*
+ * Is the startup process without its old settings?  Where it does not load the
+ * empty ones in time, it may do with the old: no walreceiver can connect
+ * (guarded_connect), so all that could bring WAL is an archive.  That none was
+ * read is known only if the startup process and this one had loaded the same
+ * file before.
+ */
+static bool
+settings_dropped(void)
+{
+	if (settings_loaded())
+	{
+		unloadable_noted = false;
+		return true;
+	}
+	note_unloadable();
+	if (archive_unread && settings_overdue())
+		return true;
+	elector_standby_wake();
+	return false;
 }
 
 /* Has the walreceiver gone?  If not, see that it goes. */
@@ -158,15 +241,22 @@ walreceiver_gone(void)
 	return false;
 }
 
-/* Does the startup process wait for WAL that it does not have? */
+/*
+ * Does the startup process wait for WAL that it does not have?  No other process
+ * waits for that.
+ */
 static bool
 startup_idle(void)
 {
-	int			pid = (int) pg_atomic_read_u32(&elector_shared->startup_pid);
-	PGPROC	   *proc = pid != 0 ? AuxiliaryPidGetProc(pid) : NULL;
+	for (int i = 0; i < NUM_AUXILIARY_PROCS; i++)
+	{
+		const volatile PGPROC *proc = &ProcGlobal->allProcs[MaxBackends + i];
 
-	return proc != NULL &&
-		proc->wait_event_info == WAIT_EVENT_RECOVERY_RETRIEVE_RETRY_INTERVAL;
+		if (proc->pid != 0 &&
+			proc->wait_event_info == WAIT_EVENT_RECOVERY_RETRIEVE_RETRY_INTERVAL)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -201,6 +291,47 @@ all_replayed(ElectorPosition *position)
 	return idle_sightings >= IDLE_SIGHTINGS;
 }
 
+/*
+ * Is the data directory a backup, or a rewound one, that lacks WAL to be whole?
+ * The startup process renames the label when the control file says so.
+ */
+static bool
+is_incomplete(void)
+{
+	bool		crc_ok;
+	ControlFileData *control;
+	bool		incomplete;
+
+	if (access(BACKUP_LABEL_FILE, F_OK) == 0)
+		return true;
+	control = get_controlfile(DataDir, &crc_ok);
+	incomplete = !crc_ok || control->backupStartPoint != InvalidXLogRecPtr ||
+		control->backupEndRequired;
+	pfree(control);
+	return incomplete;
+}
+
+void
+elector_standby_prepare_restore(void)
+{
+	ElectorAutoConf restore = {"restore_command", NULL, RESTORE_KEPT_AS};
+
+	if (is_incomplete())
+	{
+		if (recoveryRestoreCommand[0] == '\0')
+		{
+			elector_autoconf_write(&restore, 1);
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+	else if (recoveryRestoreCommand[0] != '\0')
+	{
+		restore.value = "";
+		elector_autoconf_write(&restore, 1);
+		SetConfigOption(restore.name, restore.value, PGC_SIGHUP, PGC_S_FILE);
+	}
+}
+
 void
 elector_standby_thaw(void)
 {
@@ -219,17 +350,23 @@ elector_standby_freeze(ElectorPosition *position)
 	switch (freeze_stage)
 	{
 		case FREEZE_NOT_BEGUN:
+
+			/*
+			 * A backup is made whole from its archive first, as far as that
+			 * goes.
+			 */
+			if (recoveryRestoreCommand[0] != '\0' && !startup_idle() && is_incomplete())
+				return false;
 			set_upstream("", 0);
 			pg_atomic_write_u64(&elector_shared->read_deadline, 0);
+			archive_unread = recoveryRestoreCommand[0] == '\0' &&
+				pg_atomic_read_u32(&elector_shared->startup_generation) == (uint32) elector_generation;
 			write_upstream("", "");
 			freeze_stage = FREEZE_LOADING;
 			return false;
 		case FREEZE_LOADING:
-			if (!settings_loaded())
-			{
-				WakeupRecovery();
+			if (!settings_dropped())
 				return false;
-			}
 			freeze_stage = FREEZE_STOPPING;
 			/* FALLTHROUGH */
 		case FREEZE_STOPPING:

@@ -16,6 +16,12 @@
  */
 extern bool elector_standby_freeze(ElectorPosition *position);
 
+/* Do the configuration files keep what was written from being loaded? */
+extern bool elector_standby_unloadable(void);
+
+/* Have the startup process look for WAL, not too often if it has old settings. */
+extern void elector_standby_wake(void);
+
 /* Let the frozen server stream; false if the connection string is unusable. */
 extern bool elector_standby_follow(const char *conninfo, uint64 term);
 
@@ -37,6 +43,12 @@ extern uint32 elector_standby_newest_timeline(uint32 own);
 /* The timeline's ancestors, oldest first; returns where it begins. */
 extern XLogRecPtr elector_standby_ancestors(uint32 timeline,
 											ElectorAncestor *ancestors, int *count);
+
+/*
+ * In the postmaster, before recovery begins: off with restore_command, unless the
+ * data directory is not whole without it.
+ */
+extern void elector_standby_prepare_restore(void);
 
 /* Remove placeholders with no real history file above them. */
 extern void elector_standby_clean_placeholders(void);

@@ -155,14 +155,14 @@ elector_store_write_todo(const ElectorTodo *todo)
 }
 
 bool
-elector_store_has_leadership(void)
+elector_store_read_leadership(ElectorLeadership *leadership)
 {
 	char		text[ELECTOR_FILE_SIZE];
-	ElectorLeadership leadership;
 
+	memset(leadership, 0, sizeof(*leadership));
 	return read_text(ELECTOR_LEADERSHIP_FILE, text, sizeof(text)) &&
-		elector_leadership_parse(text, &leadership) &&
-		strcmp(leadership.node, elector_node) == 0;
+		elector_leadership_parse(text, leadership) &&
+		strcmp(leadership->node, elector_node) == 0;
 }
 
 void

@@ -535,7 +535,7 @@ sub _joined
 
 # A new node, as a user would add it: pg_basebackup from the leader, then its
 # own name, connection string and address.  Options: from, settings, name (what
-# pg_elector.node says, when it is not the node's).
+# pg_elector.node says, when it is not the node's), wal (pg_basebackup's method).
 sub add_node
 {
 	my ($self, $node, %opts) = @_;
@@ -544,7 +544,7 @@ sub add_node
 
 	$self->_declare_node($node);
 	$self->_must_run_on($node, { timeout => 120 }, 'pg_basebackup', '-D', $data,
-		'-h', $self->address($from), '-U', 'postgres', '-X', 'stream', '-c', 'fast',
+		'-h', $self->address($from), '-U', 'postgres', '-X', $opts{wal} // 'stream', '-c', 'fast',
 		$self->{plain} ? '-R' : ());
 	my %lines = (
 		unix_socket_directories => "$self->{sockets}/$node",

@@ -8,6 +8,7 @@ use Cwd qw(abs_path);
 use ElectorCluster;
 use File::Basename qw(dirname);
 use ElectorProcess qw(spawn must_run process_alive kill_and_wait);
+use JSON::PP qw(decode_json encode_json);
 use Test::More;
 
 my $cluster = ElectorCluster->new(nodes => 2, plain => 1)->build;
@@ -59,9 +60,10 @@ sub real
 my $power_cut = 'kill 9, $pid, $program; kill 9, $$; sleep 10;';
 
 # n2 becomes the primary while n1 goes on, until it is stopped in that mode.
+# Statements of one's own are for n1 alone.
 sub diverge
 {
-	my ($mode) = @_;
+	my ($mode, @statements) = @_;
 	my $number = ++$scratch;
 
 	$cluster->psql('n1', 'CHECKPOINT') if $number % 2;
@@ -69,6 +71,7 @@ sub diverge
 	$cluster->psql('n1', "CREATE TABLE only_n1_$number AS SELECT generate_series(1, 10000) AS a");
 	$cluster->psql('n2', "CREATE TABLE only_n2_$number AS SELECT generate_series(1, 10000) AS a");
 	$cluster->psql('n1', "INSERT INTO rows (n) SELECT 1000 * $number + g FROM generate_series(1, 100) g");
+	$cluster->psql('n1', $_) foreach @statements;
 	my $pid = $cluster->postmaster_pid('n1');
 	$cluster->stop('n1', mode => $mode);
 	kill_and_wait('KILL', $pid);
@@ -112,8 +115,8 @@ sub work
 	return;
 }
 
-# Options: mode (of rejoining), end (exec), bin, cut (at which step), alone (do not follow: a server
-# that knows of the new timeline, which is not its own, would not start again)
+# Options: mode (of rejoining), end (exec), bin, node (n1), cut (at which step), alone (do not
+# follow: a server that knows of the new timeline, which is not its own, would not start again)
 sub program
 {
 	my (%opts) = @_;
@@ -123,7 +126,8 @@ sub program
 		$cluster->as_user('n1'),
 		$opts{cut} ? ('env', "LD_PRELOAD=$cut_library", "CUT_AT=$opts{cut}") : (),
 		"$pg_bin/pg_elector", 'postmaster',
-		"--data-directory=$data", '--etcd=' . $cluster->endpoints, '--cluster=orders', '--node=n1',
+		"--data-directory=$data", '--etcd=' . $cluster->endpoints, '--cluster=orders',
+		'--node=' . ($opts{node} // 'n1'),
 		'--rejoin=' . ($opts{mode} // 'rewind'), '--' . ($opts{end} // 'exec'), '--',
 		"$bin/postgres", '-c', "data_directory=$data", '-c', "config_file=$data/postgresql.conf",
 		'-c', "hba_file=$data/pg_hba.conf", '-c', "ident_file=$data/pg_ident.conf",
@@ -255,7 +259,10 @@ back($pid);
 #
 # Failures before anything has changed: it starts as a standby, and says why.
 #
-diverge('fast');
+my $inside = "$data/inside";
+mkdir $inside, 0700;
+chown $cluster->{uid}, $cluster->{gid}, $inside;
+diverge('fast', "CREATE TABLESPACE inside LOCATION '$inside'");
 work('rewind', source => 'host=' . $cluster->address('n2') . ' port=5433 user=postgres');
 $offset = $cluster->log_offset('n1');
 $pid = program(alone => 1);
@@ -265,6 +272,29 @@ $cluster->wait_log('n1', qr/database system is ready to accept read-only/, $offs
 is($cluster->psql('n1', 'SELECT pg_is_in_recovery()'), 't', 'unreachable: a standby');
 is($cluster->psql('n1', "SELECT count(*) FROM only_n1_$scratch"), 10000, 'unreachable: as it was');
 $cluster->stop('n1');
+
+# A tablespace in the data directory looks like a folder of the node's own, and
+# would come back as it was.
+my ($link) = glob "$data/pg_tblspc/*";
+my $beside = $cluster->base . '/beside';
+symlink $inside, $beside;
+foreach my $case ([ 'by its name', $inside ], [ 'by a link', "$beside/." ])
+{
+	my ($name, $target) = @$case;
+	unlink $link, "$data/pg_elector/problem";
+	symlink $target, $link;
+	work('rewind');
+	$offset = $cluster->log_offset('n1');
+	$pid = program(alone => 1);
+	$cluster->poll_until(sub { -e "$data/pg_elector/problem" }, 20, 'the problem');
+	like(read_file("$data/pg_elector/problem"), qr/tablespace location "[^"]*" is inside the data directory/,
+		"tablespace inside, $name: the problem is told");
+	$cluster->wait_log('n1', qr/database system is ready to accept read-only/, $offset);
+	ok(!-e $hold, "tablespace inside, $name: nothing is left over");
+	$cluster->stop('n1');
+}
+unlink $link, $beside;
+must_run({}, 'rm', '-r', $inside);
 
 foreach my $where ('servers diverged', 'rewinding from last')
 {
@@ -319,10 +349,20 @@ like($cluster->log_since('n1', $offset), qr/half rewound.*HINT.*pg_elector\.rejo
 	'cut off: refused, and the way out named');
 ok(-e "$hold/rewinding", 'cut off: refused again and again');
 
-# The source comes back later than we do.
+# The configuration is the source's by now, and what is remembered of leadership:
+# it is n2 that starts there, and is not to end its own leadership.  The leader it
+# clones from is n2 all the same, and comes back later than we do.
+my ($lease) = $cluster->etcdctl('lease', 'grant', 60) =~ /lease (\w+)/;
+$cluster->etcdctl('put', "--lease=$lease", $cluster->prefix . 'leader', encode_json({
+	node => 'n2', instance => 'b', term => '2', conninfo => $cluster->node_conninfo('n2') }));
+my $leader = decode_json($cluster->etcdctl('get', $cluster->prefix . 'leader', '-w', 'json'))->{kvs}[0];
+chown_create('n1', 'pg_elector/leadership', "pg_elector leadership 1\nnode = n2\ninstance = b\nterm = 2\n"
+	  . "lease = $leader->{lease}\ncreate_revision = $leader->{create_revision}\nend\n");
+chown_create('n1', '../n1.pg_elector/todo', read_file("$hold/todo") =~ s/^source = .*/source = host=127.0.0.1 port=1/mr);
 $cluster->stop('n2');
-$pid = program(mode => 'clone');
+$pid = program(mode => 'clone', node => 'n2');
 $cluster->wait_log('n1', qr/could not clone .* trying again/, $offset);
+ok(exists { $cluster->etcd_keys }->{leader}, 'cut off: the leader stays');
 $cluster->start('n2');
 check_follows('cut off, then cloned', $pid);
 is(own_files(), $own, 'cut off, then cloned: own files untouched');

@@ -6,6 +6,7 @@ use warnings;
 use ElectorCluster;
 use ElectorProcess qw(spawn must_run process_alive);
 use JSON::PP;
+use POSIX qw(:sys_wait_h);
 use Test::More;
 
 my $cluster = ElectorCluster->new(nodes => 1, plain => 1)->build;
@@ -50,9 +51,14 @@ sub run_program
 	my $since = now();
 	my $pid = spawn({ log => $cluster->log('n1') }, $cluster->as_user('n1'), $program, 'postmaster',
 		"--data-directory=$data", '--etcd=' . ($opts{etcd} // $cluster->endpoints),
-		'--cluster=orders', '--node=n1', '--exit', '--', $cluster->bindir . '/postgres');
-	# the child is ours: its end is waited for by poll_until
-	$cluster->poll_until(sub { !process_alive($pid) }, 20, 'the program to end');
+		'--cluster=orders', '--node=n1',
+		exists $opts{instance} ? @{ $opts{instance} } : '--instance=a',
+		'--exit', '--', $cluster->bindir . '/postgres');
+	my $status;
+	$cluster->poll_until(
+		sub { waitpid($pid, WNOHANG) == $pid && defined($status = $? >> 8) },
+		20, 'the program to end');
+	is($status, $opts{status} // 0, 'exit status');
 	return now() - $since;
 }
 
@@ -70,7 +76,7 @@ write_own('todo', "pg_elector todo 1\nnode = n1\nkind = handover\nterm = 7\nlead
 $cluster->stop('n1');
 my $control = must_run({}, $cluster->bindir . '/pg_controldata', $data);
 my ($checkpoint) = $control =~ m{^Latest checkpoint location:\s+(\S+)}m;
-run_program();
+run_program(status => 75);
 my %keys = $cluster->etcd_keys;
 my $term = decode_json($keys{term});
 ok(!exists $keys{leader} && !exists $keys{election}, 'handover: leader and election are gone');
@@ -139,6 +145,32 @@ run_program();
 ok(exists $keys{leader}, 'foreign: the leader stays');
 ok(!-e "$data/pg_elector/leadership", 'foreign: removed');
 
+# A start gives up nothing, and a postmaster only what it has won itself: the
+# directory may be a copy of a leader that lives.
+foreach my $case ([ 'a start' ], [ 'another instance', '--instance=b' ])
+{
+	my ($name, @instance) = @$case;
+	$lease = lead(15);
+	run_program(instance => \@instance);
+	%keys = $cluster->etcd_keys;
+	ok(exists $keys{leader} && lease_lives($lease), "$name: the leader stays");
+	ok(!-e "$data/pg_elector/leadership", "$name: struck out");
+}
+
+# Nor when a rejoin was cut off, and what is there may have come from the source.
+foreach my $name ('.pg_elector', '/pg_elector.DS_Store')
+{
+	my $hold = "$data$name";
+	$lease = lead(16);
+	mkdir $hold, 0700;
+	chown $cluster->{uid}, $cluster->{gid}, $hold;
+	run_program();
+	%keys = $cluster->etcd_keys;
+	ok(exists $keys{leader} && lease_lives($lease), "cut off, <data directory>$name: the leader stays");
+	ok(-e "$data/pg_elector/leadership", "cut off, <data directory>$name: nothing is struck out");
+	rmdir $hold;
+}
+
 # The lock files, as the postmaster would have left them.
 my $lock = "$cluster->{sockets}/n1/.s.PGSQL.5432.lock";
 $pid = spawn({ log => $cluster->log('n1') }, $cluster->as_user('n1'), '/bin/sh', '-c',
@@ -149,7 +181,7 @@ $cluster->poll_until(sub { !process_alive($pid) }, 20, 'the program to end');
 ok(!-e "$data/postmaster.pid" && !-e $lock, 'lock files are removed');
 
 $cluster->start('n1');
-run_program();
+run_program(status => 1);
 ok(-e "$data/postmaster.pid", 'another server\'s lock file is left alone');
 like($cluster->log_since('n1'), qr/belongs to another process/, 'and it says so');
 $cluster->stop('n1');
