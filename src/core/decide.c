@@ -317,8 +317,8 @@ last_second(const ElectorView *view)
 {
 	ElectorTime rest = view->lease_ttl - view->lease_margin;
 
-	if (rest < SECONDS(1) || !ELECTOR_RULE(LAST_SECOND_DRIFTS))
-		rest = rest < SECONDS(1) ? SECONDS(1) : view->lease_ttl;
+	if (rest < SECONDS(1))
+		rest = SECONDS(1);
 	return LAST_SECOND * view->lease_ttl / rest;
 }
 
@@ -335,8 +335,7 @@ watch_lease(const ElectorView *view)
 
 	if (view->last_second_since != 0 &&
 		(view->last_second_asked >= view->last_second_since + second ||
-		 (view->lease_checked_at >= view->last_second_since + second &&
-		  !ELECTOR_RULE(LAST_SECOND_SAID)) || !ELECTOR_RULE(LAST_SECOND_TWICE)))
+		 !ELECTOR_RULE(LAST_SECOND_TWICE)))
 		return elector_plan(view, ELECTOR_EXPIRE, ELECTOR_BECAUSE_LEADER_SILENT);
 	if (view->now >= view->lease_checked_at + LEASE_WATCH_INTERVAL)
 		return elector_plan(view, ELECTOR_CHECK_LEASE,

@@ -119,8 +119,7 @@ elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result)
 	ElectorTime now = elector->ports->now(elector->world);
 
 	/* Who is left behind knows neither renewals nor new leases. */
-	if (result->status != ELECTOR_ETCD_OK ||
-		(result->raft_term < elector->raft_term && ELECTOR_RULE(LOOKS_CURRENT)))
+	if (result->status != ELECTOR_ETCD_OK || result->raft_term < elector->raft_term)
 		return;
 	if (result->ttl <= 0)
 		elector->gone_lease = elector->checked_lease;

@@ -109,9 +109,8 @@ elector_take_granted(Elector *elector)
 	 * The grant may have taken long.  Fenced meanwhile, or somebody else led:
 	 * the order is void, whatever the mirror shows by now (L0b).
 	 */
-	if (ELECTOR_RULE(TAKE_AS_DECIDED) &&
-		(!elector->ordered ||
-		 elector->take_after != (before->present ? before->mod_revision : 0)))
+	if (!elector->ordered ||
+		elector->take_after != (before->present ? before->mod_revision : 0))
 	{
 		elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
 		return;

@@ -233,7 +233,7 @@ choose_settings(World *world)
 	{
 		/* Quick elections, so that what is late is too late. */
 		ttl = chance_between(chance, 2, 3) * SEC;
-		margin = ttl / 100;
+		margin = chance_one_in(chance, 2) ? ttl / 100 : ttl / 10;
 		for (int i = 0; i < world->nnodes; i++)
 		{
 			world->settings[i].lease_ttl = ttl;
