@@ -61,10 +61,17 @@ static Peer peers[ELECTOR_MEMBERS_MAX];
 static int	npeers = 0;
 static ElectorPeerCallback callback;
 
+/*
+ * The owner of that database or of a schema in it must not be able to have the
+ * peers' role call a function of his own: everything is qualified, and of one type
+ * only.  The extension is always in public.
+ */
+#define SEARCH_PATH_OPTION "-csearch_path=pg_catalog"
+
 static const char *const statements[] = {
-	[ELECTOR_ASK_FENCE] = "SELECT elector_fence($1)",
-	[ELECTOR_ASK_ESTABLISH] = "SELECT elector_establish($1)",
-	[ELECTOR_ASK_REPORT] = "SELECT elector_report()"
+	[ELECTOR_ASK_FENCE] = "SELECT public.elector_fence($1::pg_catalog.text)",
+	[ELECTOR_ASK_ESTABLISH] = "SELECT public.elector_establish($1::pg_catalog.text)",
+	[ELECTOR_ASK_REPORT] = "SELECT public.elector_report()"
 };
 
 static Peer *
@@ -137,14 +144,31 @@ lose(Peer *peer, ElectorTime now, const char *message, bool answered)
 		fail_questions(peer);
 }
 
+/* The options that the connection string gives, and then ours, which prevail. */
+static void
+make_options(const char *conninfo, char *options, size_t size)
+{
+	PQconninfoOption *given = PQconninfoParse(conninfo, NULL);
+
+	strlcpy(options, SEARCH_PATH_OPTION, size);
+	for (PQconninfoOption *option = given; option != NULL && option->keyword != NULL; option++)
+	{
+		if (strcmp(option->keyword, "options") == 0 && option->val != NULL)
+			snprintf(options, size, "%s " SEARCH_PATH_OPTION, option->val);
+	}
+	PQconninfoFree(given);
+}
+
 static void
 start_connection(Peer *peer, ElectorTime now)
 {
 	char		name[ELECTOR_NAME_SIZE + 16];
-	const char *keywords[] = {"dbname", "application_name", "gssencmode", "client_encoding", NULL};
-	const char *values[] = {peer->conninfo, name, "disable", "UTF8", NULL};
+	char		options[ELECTOR_CONNINFO_SIZE + sizeof(SEARCH_PATH_OPTION)];
+	const char *keywords[] = {"dbname", "application_name", "options", "gssencmode", "client_encoding", NULL};
+	const char *values[] = {peer->conninfo, name, options, "disable", "UTF8", NULL};
 
 	snprintf(name, sizeof(name), ELECTOR_LIBRARY "/%s", elector_node);
+	make_options(peer->conninfo, options, sizeof(options));
 	peer->since = now;
 	peer->connection = PQconnectStartParams(keywords, values, 1);
 	if (peer->connection == NULL || PQstatus(peer->connection) == CONNECTION_BAD)

@@ -73,6 +73,24 @@ foreach my $query ('SELECT count(*) FROM elector_status', 'SELECT count(*) FROM 
 	ok($app->query($query)->{ok}, "anybody may $query");
 }
 
+# Nor may the owner of a schema have the peers' role call something else.
+$cluster->psql('n1', $_) foreach (
+	'CREATE SCHEMA elector',
+	'CREATE TABLE elector.called (what text)',
+	'GRANT USAGE ON SCHEMA elector TO elector',
+	'GRANT INSERT ON elector.called TO elector',
+	q{CREATE FUNCTION elector.elector_report() RETURNS text LANGUAGE sql AS
+		$$INSERT INTO elector.called VALUES ('report') RETURNING public.elector_report()$$});
+my $created = $cluster->psql('n1', 'SELECT now()');
+$cluster->poll_until(
+	sub {
+		$cluster->psql('n1', qq{SELECT count(*) FROM pg_stat_activity WHERE usename = 'elector' AND state = 'idle'
+			AND application_name IN ('pg_elector/n2', 'pg_elector/n3') AND query_start > '$created'}) == 2;
+	},
+	20, 'the peers to ask');
+is($cluster->psql('n1', 'SELECT count(*) FROM elector.called'), 0, 'the peers call no function of somebody else');
+$cluster->psql('n1', 'DROP SCHEMA elector CASCADE');
+
 # A password.
 foreach my $conninfo (
 	'host=10.99.0.11 user=elector dbname=postgres password=hush',
