@@ -121,6 +121,10 @@ typedef struct ElectorSource
 extern bool elector_source_parse(const char *conninfo, ElectorSource *source);
 extern bool elector_source_prepare(ElectorSource *source, char *problem, size_t size);
 
+/* Does its history name the timeline?  False if it does not say. */
+extern bool elector_source_names(const ElectorSource *source, TimeLineID timeline,
+								 bool *named);
+
 /* hold.c */
 typedef struct ElectorHold
 {

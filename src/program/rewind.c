@@ -122,11 +122,40 @@ tablespaces_fit(ElectorRejoin *rejoin)
 	return location == NULL;
 }
 
+/*
+ * pg_rewind knows histories by the numbers of their timelines.  A number that
+ * this node took by hand may have been allotted since it decided to rewind (S18).
+ */
+static ElectorRejoinResult
+check_stray(ElectorRejoin *rejoin, const ElectorSource *source)
+{
+	char	   *path = psprintf("%s/%s", rejoin->program->data_directory, ELECTOR_STATE_FILE);
+	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
+	ElectorState state;
+	bool		named;
+
+	if (text == NULL || !elector_state_parse(text, &state) || state.stray == 0)
+		return ELECTOR_REJOIN_DONE;
+	if (!elector_source_names(source, state.stray, &named))
+	{
+		snprintf(rejoin->problem, sizeof(rejoin->problem),
+				 "could not read the history of the server to rejoin");
+		return ELECTOR_REJOIN_NOT_NOW;
+	}
+	if (!named)
+		return ELECTOR_REJOIN_DONE;
+	snprintf(rejoin->problem, sizeof(rejoin->problem),
+			 "timeline %u, which this node took by hand, is also in the history of the server to rejoin",
+			 state.stray);
+	return ELECTOR_REJOIN_CANNOT;
+}
+
 /* Bring the target into the state that pg_rewind wants. */
 static ElectorRejoinResult
 prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
 {
 	const char *directory = rejoin->program->data_directory;
+	ElectorRejoinResult stray;
 
 	if (!elector_control_read(directory, control))
 	{
@@ -147,6 +176,10 @@ prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
 				 "the server to rejoin has another system identifier");
 		return ELECTOR_REJOIN_NOT_NOW;
 	}
+
+	stray = check_stray(rejoin, source);
+	if (stray != ELECTOR_REJOIN_DONE)
+		return stray;
 
 	if (control->state != DB_SHUTDOWNED && control->state != DB_SHUTDOWNED_IN_RECOVERY)
 	{

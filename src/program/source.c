@@ -226,3 +226,31 @@ elector_source_prepare(ElectorSource *source, char *problem, size_t size)
 	PQfinish(conn);
 	return ok;
 }
+
+bool
+elector_source_names(const ElectorSource *source, TimeLineID timeline, bool *named)
+{
+	PGconn	   *conn = open_connection(source);
+	char		query[256];
+	PGresult   *result = NULL;
+
+	*named = source->timeline == timeline;
+	snprintf(query, sizeof(query),
+			 "SELECT pg_catalog.convert_from(pg_catalog.pg_read_binary_file("
+			 "'pg_wal/%08X.history', 0, 1000000, true), 'SQL_ASCII')", source->timeline);
+	if (conn != NULL && PQstatus(conn) == CONNECTION_OK)
+		result = ask(conn, query, QUERY_BOUND);
+	PQfinish(conn);
+	if (result == NULL)
+		return false;
+	for (const char *line = PQgetvalue(result, 0, 0); line != NULL && *line != '\0';)
+	{
+		if (strtoul(line, NULL, 10) == timeline)
+			*named = true;
+		line = strchr(line, '\n');
+		if (line != NULL)
+			line++;
+	}
+	PQclear(result);
+	return true;
+}

@@ -662,6 +662,20 @@ rewind_server(Server *server, const Server *source)
 	server->lsn = source->lsn;
 }
 
+/* As rewind.c, S18: is the timeline's number in the source's history? */
+static bool
+is_named(const Server *source, uint32_t timeline)
+{
+	const World *world = source->world;
+
+	for (int b = source->branch; b >= 0 && timeline != 0; b = world->branches[b].parent)
+	{
+		if (world->branches[b].timeline == timeline)
+			return true;
+	}
+	return false;
+}
+
 static void
 rejoin_ends(World *world, Server *server, void *payload, int64_t number)
 {
@@ -675,7 +689,13 @@ rejoin_ends(World *world, Server *server, void *payload, int64_t number)
 		TRACE(world, server, "could not rejoin");
 		server->problem_at = server_local(server, world->now);
 	}
-	else if (server->todo.kind == ELECTOR_TODO_REWIND)
+	else if (server->todo.kind == ELECTOR_TODO_REWIND && is_named(source, server->state.stray) &&
+			 !world->settings[server->node].may_clone)
+	{
+		TRACE(world, server, "must not be rewound");
+		server->problem_at = server_local(server, world->now);
+	}
+	else if (server->todo.kind == ELECTOR_TODO_REWIND && !is_named(source, server->state.stray))
 	{
 		server->was_primary = false;
 		rewind_server(server, source);
