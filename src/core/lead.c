@@ -126,8 +126,7 @@ elector_take_granted(Elector *elector)
 
 	if (ELECTOR_RULE(TAKE_UNDER_LOCK))
 		elector_change_if_created(&change, ELECTOR_KEY_ELECTION, order->token);
-	if (ELECTOR_RULE(TAKE_WITHOUT_LEADER))
-		elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
 	elector_change_if_modified(&change, ELECTOR_KEY_TERM,
 							   before->present ? before->mod_revision : 0);
 	elector_change_put(&change, ELECTOR_KEY_LEADER, lease);

@@ -31,7 +31,6 @@ ELECTOR_RULE_ROW(ORDER_OF_THIS_ELECTION, "an order outlives its election")
 
 /* becoming leader */
 ELECTOR_RULE_ROW(TAKE_UNDER_LOCK, "the leader key is won without comparing the lock")
-ELECTOR_RULE_ROW(TAKE_WITHOUT_LEADER, "the leader key is won without comparing that it is absent")
 ELECTOR_RULE_ROW(PROMOTION_OF_THIS_TERM, "a promotion goes on when its leadership is over (S12)")
 ELECTOR_RULE_ROW(PROMOTED_BEFORE_OPENING, "the gate opens before promotion has ended")
 ELECTOR_RULE_ROW(NEW_TIMELINE, "a timeline is allotted without regard to what the members have heard of (I9)")

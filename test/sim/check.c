@@ -189,6 +189,18 @@ check_release(World *world, const Server *by, bool program, const ElectorTerm *t
 						(unsigned long long) term->term, world_name(server));
 }
 
+/* I4, S14: the program gives up its own leadership, and no other. */
+void
+check_key_deleted(World *world, const Server *server)
+{
+	const ElectorLeader *leader = etcd_leader(world);
+
+	if (leader != NULL && server->phase == PHASE_PROGRAM &&
+		strcmp(leader->instance, server->leadership.instance) != 0)
+		world_violation(world, "I4", "%s deletes the leader key of %s",
+						world_name(server), leader->node);
+}
+
 /* I4 and I3, when the leader key is taken. */
 void
 check_take(World *world, const Server *server, int64_t token, const ElectorTerm *before,

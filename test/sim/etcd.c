@@ -470,6 +470,8 @@ commit(World *world, const Server *server, const Request *request,
 	}
 	if (change->keys[ELECTOR_KEY_TERM].write == ELECTOR_WRITE_PUT && change->term.released)
 		check_release(world, server, request->program, &change->term);
+	if (change->keys[ELECTOR_KEY_LEADER].write == ELECTOR_WRITE_DELETE && request->program)
+		check_key_deleted(world, server);
 	if (request->errand.deed == ELECTOR_DEED_OPEN)
 		check_begun(world, server, &change->term);
 	for (int key = 0; key < ELECTOR_KEY_HISTORY; key++)

@@ -789,8 +789,7 @@ ports_begin_elector(Server *server)
 		strcpy(predecessor, state.instance);
 
 	/* As restart.c: a copy does not know what its original did since (S10). */
-	if (state.present && (state.inode != now.inode || state.device != now.device) &&
-		WORLD_RULE(NEW_DIRECTORY))
+	if (state.present && (state.inode != now.inode || state.device != now.device))
 		state.caught_up = false;
 	state.present = true;
 	state.system = 1;

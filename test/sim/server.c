@@ -807,12 +807,6 @@ server_program_answered(Server *server, const EtcdReply *reply)
 		position.timeline = server_timeline(server);
 		position.lsn = server->checkpoint;
 	}
-	else if (!WORLD_RULE(PROOF_OF_SHUTDOWN))
-	{
-		/* The last checkpoint, whatever it was. */
-		position.timeline = server_timeline(server);
-		position.lsn = world->branches[server->branch].lsn;
-	}
 	elector_change_release(&change, &server->program_cluster, &server->leadership, &position,
 						   server->todo.kind == ELECTOR_TODO_HANDOVER ? server->todo.leader : "");
 	errand.deed = ELECTOR_DEED_RELEASE;

@@ -504,6 +504,7 @@ extern void check_commit(World *world, const Server *server);
 extern void check_answer(Server *server, const ElectorFenceRequest *request,
 						 const ElectorAnswer *answer);
 extern void check_received(Server *server, const Server *upstream);
+extern void check_key_deleted(World *world, const Server *server);
 extern void check_led(World *world);
 extern void check_calm(World *world);
 
@@ -523,8 +524,6 @@ typedef enum WorldRule
 	WORLD_RULE_FSYNC,			/* store.c */
 	WORLD_RULE_DRIFT,			/* clocks drift within the margin */
 	WORLD_RULE_CLOCK_RUNS,		/* while a machine is paused (S16) */
-	WORLD_RULE_NEW_DIRECTORY,	/* a restored one does not count (S10) */
-	WORLD_RULE_PROOF_OF_SHUTDOWN,	/* an LSN only from "shut down" */
 	WORLD_RULE_GATE_CHECKED_TWICE,	/* after the flush, too */
 	WORLD_RULES
 } WorldRule;
