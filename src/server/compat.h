@@ -14,4 +14,7 @@
 /* A process's number, by which its in-flight mark is found. */
 #define ElectorMyProcNumber() (MyProc->pgprocno)
 
+/* What kind of background worker those of logical replication are. */
+#define ELECTOR_LOGICAL_WORKER "logical replication worker"
+
 #endif							/* ELECTOR_COMPAT_H */

@@ -18,6 +18,11 @@
  * The trap: some writes do damage when refused only at commit (DROP DATABASE),
  * and some get their transaction id only after PRE_COMMIT (NOTIFY).  So
  * utilities that write are refused when they begin.
+ *
+ * Two kinds of processes pass none of this: logical replication workers, which
+ * commit prepared transactions without a callback, and walsenders that decode
+ * what is committed here.  The worker ends them when it finds the gate closed, so
+ * for them it does not close by the clock alone.
  */
 #include "library.h"
 
@@ -29,8 +34,12 @@
 #include "libpq/auth.h"
 #include "miscadmin.h"
 #include "postmaster/autovacuum.h"
+#include "postmaster/bgworker.h"
+#include "replication/logicalworker.h"
 #include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 
@@ -148,6 +157,58 @@ end_unanswered(void)
 			(errmsg("connection ends without an answer: the gate closed while a transaction committed")));
 }
 
+/* True if there is any, until it has ended. */
+static bool
+end_logical_workers(void)
+{
+	bool		found = false;
+
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		int			pid = proc->pid;
+		const char *type = NULL;
+
+		/* what is left of a process that has ended may look like one */
+		if (pid != 0 && proc->isBackgroundWorker)
+			type = GetBackgroundWorkerTypeByPid(pid);
+		if (type != NULL && strcmp(type, ELECTOR_LOGICAL_WORKER) == 0)
+		{
+			found = true;
+			kill(pid, SIGTERM);
+		}
+	}
+	return found;
+}
+
+/* Those of standbys have no database. */
+static void
+end_database_walsenders(void)
+{
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsender = &WalSndCtl->walsnds[i];
+		PGPROC	   *proc;
+		pid_t		pid;
+
+		SpinLockAcquire(&walsender->mutex);
+		pid = walsender->pid;
+		SpinLockRelease(&walsender->mutex);
+		proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+		if (proc != NULL && proc->databaseId != InvalidOid)
+			kill(pid, SIGTERM);
+	}
+}
+
+bool
+elector_gate_end_replication(void)
+{
+	if (RecoveryInProgress())
+		return true;
+	end_database_walsenders();
+	return !end_logical_workers();
+}
+
 bool
 elector_gate_drained(void)
 {
@@ -157,7 +218,7 @@ elector_gate_drained(void)
 		if (pg_atomic_read_u32(&elector_shared->marks[i]) != 0)
 			return false;
 	}
-	return true;
+	return elector_gate_end_replication();
 }
 
 void
@@ -176,6 +237,21 @@ elector_gate_terminate(void)
 	}
 }
 
+/*
+ * A logical replication worker that has started with the gate closed ends with
+ * its first transaction, which only reads.  Not by an ERROR, for which a
+ * subscription may be disabled.
+ */
+static void
+check_logical_worker(void)
+{
+	if (IsLogicalWorker() && !elector_gate_is_open())
+		ereport(FATAL,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot apply changes: this node does not hold the leadership of cluster \"%s\"",
+						elector_cluster)));
+}
+
 static void
 transaction_callback(XactEvent event, void *arg)
 {
@@ -183,6 +259,7 @@ transaction_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			check_logical_worker();
 			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 				!IsAutoVacuumWorkerProcess())
 				pass_gate();
@@ -366,7 +443,11 @@ client_authentication(Port *port, int status)
 		return;
 	check_follower(port);
 	session_exempt = elector_role_exempt(port->user_name);
-	if (session_exempt || (am_walsender && !am_db_walsender) || reads_open())
+	if (reads_open() || (am_walsender && !am_db_walsender))
+		return;
+
+	/* nobody may decode what is not known to stay */
+	if (session_exempt && (!am_db_walsender || RecoveryInProgress()))
 		return;
 
 	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);

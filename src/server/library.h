@@ -199,7 +199,16 @@ extern void elector_report_self(ElectorReport *report);
 extern void elector_gate_install(void);
 extern bool elector_gate_is_open(void);
 
-/* For the worker: has every commit that passed the gate ended? */
+/*
+ * For the worker, while the gate is closed: end the logical replication that does
+ * not look at it.  True when no process of it can commit any more.
+ */
+extern bool elector_gate_end_replication(void);
+
+/*
+ * For the worker: has every commit that passed the gate ended?  Ends logical
+ * replication, too.
+ */
 extern bool elector_gate_drained(void);
 
 /* End the backends whose commits have not. */

@@ -2,8 +2,8 @@
  * pg_elector.c
  *	  The library's beginning: what is installed, and when.
  *
- * Without pg_elector.cluster, in a single-user server, and under `postgres -C`
- * only the settings are defined and nothing else changes.
+ * Without pg_elector.cluster, in a single-user server, under `postgres -C`, and
+ * for pg_upgrade only the settings are defined and nothing else changes.
  */
 #include "library.h"
 
@@ -44,6 +44,10 @@ _PG_init(void)
 		return;
 	}
 	if (!IsPostmasterEnvironment || !elector_settings_complete())
+		return;
+
+	/* pg_upgrade writes to a server that nobody leads */
+	if (IsBinaryUpgrade)
 		return;
 
 	elector_standby_install();

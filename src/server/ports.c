@@ -288,7 +288,10 @@ port_set_gate(void *world, ElectorTime deadline)
 {
 	pg_atomic_write_u64(&elector_shared->gate_deadline, deadline);
 	if (deadline == 0)
+	{
 		pg_memory_barrier();
+		elector_gate_end_replication();
+	}
 }
 
 static void

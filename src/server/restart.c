@@ -3,8 +3,8 @@
  *	  The postmaster's first act and its last: born a standby, and coming back.
  *
  * At every start, and at a restart in place after a crash, standby.signal is
- * put in place before recovery begins; so a server never opens read-write
- * because it was left alone (I5).
+ * put in place before recovery begins, and a promotion that was asked for is
+ * forgotten; so a server never opens read-write because it was left alone (I5).
  *
  * When the postmaster has ended all its children and let go of shared memory,
  * an on_proc_exit callback may replace it by the program `pg_elector`, which
@@ -466,6 +466,9 @@ shmem_startup(void)
 		note_how_it_ended();
 		elector_standby_clean_placeholders();
 		elector_standby_prepare_restore();
+
+		/* the postmaster looks for it at every signal, not only at its own */
+		RemovePromoteSignalFiles();
 		create_standby_signal();
 	}
 }

@@ -463,35 +463,68 @@ elector_standby_follow(const char *conninfo, uint64 term)
 
 /* --- promotion and timelines --- */
 
+/*
+ * How much of a placeholder is the file?  It is cut off where the power failed
+ * while it was written; -1 if it is anything else, or not there.
+ */
+static int
+placeholder_length(const char *path)
+{
+	char		text[sizeof(PLACEHOLDER)];
+	int			fd = open(path, O_RDONLY | PG_BINARY);
+	ssize_t		length;
+
+	if (fd < 0)
+		return -1;
+	length = read(fd, text, sizeof(text));
+	close(fd);
+	return length >= 0 && length <= strlen(PLACEHOLDER) &&
+		memcmp(text, PLACEHOLDER, length) == 0 ? (int) length : -1;
+}
+
+static bool
+is_placeholder(const char *path)
+{
+	return placeholder_length(path) >= 0;
+}
+
 static void
 place_placeholder(TimeLineID timeline)
 {
 	char		path[MAXPGPATH];
+	char		temporary[MAXPGPATH];
+	int			length;
 	int			fd;
 
 	TLHistoryFilePath(path, timeline);
-	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY, pg_file_create_mode);
+	length = placeholder_length(path);
+	if (length == strlen(PLACEHOLDER) || (length < 0 && access(path, F_OK) == 0))
+		return;
+
+	/* By a name that the next start of the server removes. */
+	snprintf(temporary, sizeof(temporary), XLOGDIR "/xlogtemp.%d", MyProcPid);
+	fd = open(temporary, O_CREAT | O_TRUNC | O_WRONLY | PG_BINARY, pg_file_create_mode);
 	if (fd < 0)
-	{
-		if (errno == EEXIST)
-			return;
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\": %m", path)));
-	}
+				 errmsg("could not create file \"%s\": %m", temporary)));
 	if (write(fd, PLACEHOLDER, strlen(PLACEHOLDER)) != strlen(PLACEHOLDER) ||
 		pg_fsync(fd) != 0)
 	{
 		int			save_errno = errno;
 
 		close(fd);
-		unlink(path);
+		unlink(temporary);
 		errno = save_errno;
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", path)));
+				 errmsg("could not write file \"%s\": %m", temporary)));
 	}
 	close(fd);
+	if (rename(temporary, path) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not rename file \"%s\" to \"%s\": %m", temporary, path)));
 }
 
 void
@@ -527,22 +560,6 @@ bool
 elector_standby_promoting(void)
 {
 	return RecoveryInProgress() && (promote_signaled || PromoteIsTriggered());
-}
-
-/* Is it one of our placeholders? */
-static bool
-is_placeholder(const char *path)
-{
-	char		text[sizeof(PLACEHOLDER)];
-	int			fd = open(path, O_RDONLY | PG_BINARY);
-	ssize_t		length;
-
-	if (fd < 0)
-		return false;
-	length = read(fd, text, sizeof(text));
-	close(fd);
-	return length == strlen(PLACEHOLDER) &&
-		memcmp(text, PLACEHOLDER, strlen(PLACEHOLDER)) == 0;
 }
 
 /* The timeline that a file name in pg_wal is the history of; 0: none. */

@@ -215,6 +215,21 @@ detach(int code, Datum argument)
 	pg_atomic_write_u32(&elector_shared->worker_proc, 0);
 }
 
+/*
+ * What does not look at the gate has to be ended when it has closed, by the clock
+ * as well.  Returns when to look again.
+ */
+static ElectorTime
+watch_gate(ElectorTime at)
+{
+	ElectorTime deadline = (ElectorTime) pg_atomic_read_u64(&elector_shared->gate_deadline);
+
+	if (elector_gate_is_open())
+		return Min(at, deadline);
+	elector_gate_end_replication();
+	return at;
+}
+
 static void
 one_round(void)
 {
@@ -245,7 +260,7 @@ one_round(void)
 		at = 0;
 	if (elector->poll_at != 0)
 		at = Min(at, elector->poll_at);
-	wait_until(at);
+	wait_until(watch_gate(at));
 }
 
 void

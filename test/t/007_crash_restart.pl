@@ -29,16 +29,19 @@ foreach my $time (1 .. 2)
 	$cluster->check_whole("crash $time");
 }
 
-# A follower's crash is nobody else's business.
+# A follower's crash is nobody else's business, nor its chance to be promoted.
 my $leader = $cluster->leader;
 my $term   = $cluster->term($leader);
 my ($follower) = grep { $_ ne $leader } $cluster->nodes;
 my $offset = $cluster->log_offset($follower);
 $writer->wait_for_acks(20);
 my $since = now_us();
+write_file($cluster->data($follower) . '/promote', '');    # left over
 $cluster->kill_one_backend($follower);
 $cluster->wait_log($follower, qr/all server processes terminated/, $offset);
 $cluster->wait_for_follower($follower);
+unlike($cluster->log_since($follower, $offset), qr/received promote request/, 'a follower crashes: it is not promoted');
+ok(!-e $cluster->data($follower) . '/promote', 'a follower crashes: what asked for it is removed');
 is($cluster->term($leader), $term, 'a follower crashes: the leader stays');
 my $gap = $writer->longest_gap(since => $since);
 cmp_ok($gap, '<', 1000, "and goes on ($gap ms)");

@@ -155,4 +155,16 @@ $lone->stop('n1');
 $single = $lone->run_on('n1', { stdin => "SELECT count(*) AS answer FROM t\n" }, 'postgres', '--single', '-D', $lone->data('n1'), 'postgres');
 like($single->{out}, qr/answer = "2"/, 'single-user mode');
 
+# pg_upgrade, of that one to a node of a cluster.
+$lone->init_first('n2', settings => { 'pg_elector.cluster' => 'orders', 'pg_elector.etcd' => $lone->endpoints });
+my ($from, $to, $bin) = ($lone->data('n1'), $lone->data('n2'), $lone->bindir);
+my $upgrade = $lone->run_on('n2', { timeout => 120 }, '/bin/sh', '-c',
+	'cd ' . $lone->base . " && $bin/pg_upgrade -U postgres -b $bin -B $bin -d $from -D $to");
+ok($upgrade->{ok}, 'pg_upgrade') or diag("$upgrade->{out}$upgrade->{err}");
+ok(!-e "$to/$_", "pg_upgrade: no $_") foreach qw(standby.signal pg_elector);
+$lone->start_etcd;
+$lone->start('n2');
+$lone->wait_for_writable('n2');
+is($lone->psql('n2', 'SELECT count(*) FROM t'), 2, 'pg_upgrade: the node leads with what was there');
+
 done_testing();
