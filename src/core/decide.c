@@ -311,14 +311,17 @@ decide_rejoin(const ElectorView *view)
 						ELECTOR_BECAUSE_DIVERGED);
 }
 
-/* ... by a clock that is as fast as the margin allows for. */
+/*
+ * ... by a clock that is as much too fast as the margin allows for.  The margin is
+ * for delays, too: no clock is wrong by more than a tenth.
+ */
 static ElectorTime
 last_second(const ElectorView *view)
 {
 	ElectorTime rest = view->lease_ttl - view->lease_margin;
 
-	if (rest < SECONDS(1))
-		rest = SECONDS(1);
+	if (rest < view->lease_ttl / 10 * 9)
+		rest = view->lease_ttl / 10 * 9;
 	return LAST_SECOND * view->lease_ttl / rest;
 }
 

@@ -416,28 +416,10 @@ give_up_at(const ElectorView *view)
 		3 * view->fence_timeout;
 }
 
-/* Has any other member answered, or been asked and not been silent before? */
-static bool
-hears_others(const ElectorView *view)
-{
-	for (int i = 0; i < view->npeers; i++)
-	{
-		const ElectorPeerView *peer = &view->peers[i];
-
-		if (i != view->self && (peer->answer.kind == ELECTOR_ANSWER_FENCED ||
-								peer->answer.kind == ELECTOR_ANSWER_REFUSED ||
-								peer->silent_since == 0 ||
-								peer->silent_since >= view->fence_since))
-			return true;
-	}
-	return false;
-}
-
 /*
  * Until when the fence waits for member i; 0 if it does not.  This node itself
  * is waited for until the election as a whole is given up.  A member that was
- * silent before it was fenced has had its time, unless it is we who hear nobody:
- * then our own link may just have come back.
+ * silent before it was fenced has had its time, as far as we could hear.
  */
 static ElectorTime
 answer_due(const ElectorView *view, int i)
@@ -449,9 +431,8 @@ answer_due(const ElectorView *view, int i)
 		return 0;
 	if (i == view->self)
 		return give_up_at(view);
-	if (peer->silent_since != 0 && peer->silent_since < asked &&
-		(strcmp(peer->node, view->term.node) == 0 || hears_others(view)))
-		asked = peer->silent_since;
+	if (peer->silent_since != 0 && peer->silent_since < asked)
+		asked = later(peer->silent_since, view->linked_since);
 	return asked + view->fence_timeout;
 }
 

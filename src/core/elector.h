@@ -221,6 +221,7 @@ typedef struct Elector
 	bool		acting;			/* a transaction is under way */
 	bool		reachable;
 	ElectorTime unreachable_since;
+	ElectorTime linked_since;	/* 0: it has always answered */
 	char		error[ELECTOR_TEXT_SIZE];
 
 	/* leadership that is ours or is becoming ours */

@@ -214,6 +214,7 @@ elector_observe(Elector *elector)
 	view->order_token = elector->order.token;
 
 	view->gone_since = elector->gone_since;
+	view->linked_since = elector->linked_since;
 	view->remembered = elector->remembered;
 	view->forgot_since = elector->forgot_since;
 	view->warm = view->term.present && elector->seen_term == view->term.term;

@@ -57,6 +57,8 @@ elector_session_note(Elector *elector, const ElectorErrandResult *result)
 		}
 		return;
 	}
+	if (elector->unreachable_since != 0)
+		elector->linked_since = now;
 	elector->unreachable_since = 0;
 	elector->error[0] = '\0';
 	if (!elector->reachable)

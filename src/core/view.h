@@ -112,6 +112,7 @@ typedef struct ElectorView
 	ElectorTime gone_since;		/* the leader key was found absent; 0: present */
 	bool		warm;			/* has seen the leadership of `term` since it
 								 * started */
+	ElectorTime linked_since;	/* etcd was silent before; 0: it never was */
 	uint64_t	remembered;		/* newest leadership anybody remembers */
 	ElectorTime forgot_since;	/* etcd was found to know less than somebody
 								 * remembers; 0: it does not */

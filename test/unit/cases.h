@@ -192,6 +192,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("frozen", frozen, CASE_BOOL),
 	CASE_FIELD("lease_margin", lease_margin, CASE_LENGTH),
 	CASE_FIELD("promoting", promoting, CASE_BOOL),
+	CASE_FIELD("linked_since", linked_since, CASE_TIME),
 	CASE_FIELD("remembered", remembered, CASE_UINT64),
 	CASE_FIELD("forgot_since", forgot_since, CASE_TIME),
 	CASE_FIELD("state.followed", state.followed, CASE_UINT64),
