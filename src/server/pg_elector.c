@@ -3,7 +3,8 @@
  *	  The library's beginning: what is installed, and when.
  *
  * Without pg_elector.cluster, in a single-user server, under `postgres -C`, and
- * for pg_upgrade only the settings are defined and nothing else changes.
+ * for pg_upgrade only the settings are defined and nothing else changes.  Loaded
+ * into a single session, the library has its SQL functions and no more.
  */
 #include "library.h"
 
@@ -34,15 +35,11 @@ register_worker(void)
 void
 _PG_init(void)
 {
-	elector_settings_define();
+	/* too late for settings; the functions tell what is missing */
 	if (!process_shared_preload_libraries_in_progress)
-	{
-		if (elector_cluster[0] != '\0')
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("pg_elector must be loaded via shared_preload_libraries")));
 		return;
-	}
+
+	elector_settings_define();
 	if (!IsPostmasterEnvironment || !elector_settings_complete())
 		return;
 

@@ -402,8 +402,7 @@ elector_settings_define(void)
 							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							   NULL, NULL, NULL);
 	defined = true;
-	if (process_shared_preload_libraries_in_progress)
-		refuse_rejected(was_set);
+	refuse_rejected(was_set);
 	MarkGUCPrefixReserved("pg_elector");
 }
 

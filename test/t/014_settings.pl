@@ -155,6 +155,27 @@ $lone->stop('n1');
 $single = $lone->run_on('n1', { stdin => "SELECT count(*) AS answer FROM t\n" }, 'postgres', '--single', '-D', $lone->data('n1'), 'postgres');
 like($single->{out}, qr/answer = "2"/, 'single-user mode');
 
+# Not loaded.
+$lone->set_line('n1', 'shared_preload_libraries', undef);
+foreach my $cluster ('', 'orders')
+{
+	my $name = $cluster eq '' ? 'not loaded' : 'not loaded, but configured';
+	$lone->set_line('n1', 'pg_elector.cluster', $cluster) if $cluster ne '';
+	$lone->start('n1');
+	$lone->psql('n1', 'DROP EXTENSION pg_elector');
+	$lone->psql('n1', 'CREATE EXTENSION pg_elector');
+	pass("$name: CREATE EXTENSION");
+	foreach my $call ('SELECT elector_is_leader()', 'SELECT * FROM elector_status', 'SELECT elector_switchover()')
+	{
+		my $result = $lone->try_psql('n1', $call);
+		is($result->{sqlstate}, '55000', "$name: $call is an error");
+		like($result->{err}, qr/no node of a cluster.*HINT:  Set shared_preload_libraries/s, "$name: that tells what to do");
+	}
+	$lone->stop('n1');
+}
+$lone->set_line('n1', 'pg_elector.cluster', undef);
+$lone->set_line('n1', 'shared_preload_libraries', 'pg_elector');
+
 # pg_upgrade, of that one to a node of a cluster.
 $lone->init_first('n2', settings => { 'pg_elector.cluster' => 'orders', 'pg_elector.etcd' => $lone->endpoints });
 my ($from, $to, $bin) = ($lone->data('n1'), $lone->data('n2'), $lone->bindir);
