@@ -111,8 +111,11 @@ check_answer(Server *server, const ElectorFenceRequest *request, const ElectorAn
 	if (server->saved_at > server->world->now + server->stall || server->state.term < request->term)
 		world_violation(server->world, "I3", "%s answers a fence for term %llu that its disk does not know of",
 						world_name(server), (unsigned long long) request->term);
+
+	/* A primary goes on to write what is no commit; check_flushed() sees to those. */
 	if (answer->position.timeline != server_timeline(server) ||
-		answer->position.lsn != server->lsn)
+		(answer->primary ? answer->position.lsn > server->lsn :
+		 answer->position.lsn != server->lsn))
 		world_violation(server->world, "I2", "%s answers %u/%llu and holds %u/%llu",
 						world_name(server), answer->position.timeline,
 						(unsigned long long) answer->position.lsn, server_timeline(server),

@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* For so long after something has happened clients write a lot. */
+#define BUSY (3 * SEC)
+
 typedef enum FaultKind
 {
 	FAULT_POWER,				/* the machine goes down */
@@ -534,6 +537,7 @@ fault_begins(World *world, Server *actor, void *payload, int64_t number)
 	TRACE(world, server, "FAULT: %s (b=%d, %lld ms)", names[fault->kind], fault->b,
 		  (long long) (fault->lasts / MS));
 	world->counters.faults++;
+	world->busy_until = end + BUSY;
 	apply_fault(world, fault, server, 1);
 	ending = malloc(sizeof(Ending));
 	ending->fault = *fault;
@@ -555,6 +559,8 @@ fault_waits(World *world, Server *none, void *payload, int64_t number)
 void
 faults_moment(World *world, Server *server, Moment moment)
 {
+	if (world->busy_until < world->now + BUSY)
+		world->busy_until = world->now + BUSY;
 	for (int i = 0; i < world->nfaults; i++)
 	{
 		Fault	   *fault = &world->faults[i];

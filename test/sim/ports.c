@@ -343,6 +343,19 @@ send_question(Server *server, int node, ElectorQuestion question)
 	else if (question == ELECTOR_ASK_ESTABLISH)
 		message->body.order = peer->asked[question].argument.order;
 
+	/* Asked again, it arrives twice; only the first answer is taken. */
+	if (chance_one_in(&world->chance, 40))
+	{
+		Message    *again = malloc(sizeof(Message));
+
+		*again = *message;
+		queue_add(&world->queue, (Event)
+				  {
+					  .at = now + 4 * world_transit(world), .function = question_arrives,
+					  .server = target, .payload = again
+				  });
+	}
+
 	/* Whoever is there by then: not bound to the target's life. */
 	queue_add(&world->queue, (Event)
 			  {

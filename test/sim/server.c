@@ -17,6 +17,8 @@
 
 #define COMMIT_SIZE 20
 #define OTHER_WAL_SIZE 7
+
+#define IDLE_GAP (6 * SEC)
 #define CHECKPOINT_SIZE 100
 #define RECORD_SIZE 50
 
@@ -306,10 +308,12 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 static void
 client_writes(World *world, Server *server, void *payload, int64_t number)
 {
+	/* When nothing happens, commits teach nothing. */
+	ElectorTime gap = world->now < world->busy_until ? world->client_gap : IDLE_GAP;
 	ElectorTime flush = chance_between(&world->chance, 200,
 									   chance_one_in(&world->chance, 10) ? 60 * MS : 3 * MS);
 
-	world_later(world, NULL, world->now + chance_between(&world->chance, 10 * MS, world->client_gap),
+	world_later(world, NULL, world->now + chance_between(&world->chance, 10 * MS, gap),
 				client_writes, NULL, 0);
 	for (int i = 0; i < world->nservers; i++)
 	{

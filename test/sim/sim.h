@@ -357,7 +357,8 @@ struct World
 	ElectorTime delay;			/* typical, one way */
 	ElectorTime slow_until;
 	ElectorTime slow_delay;
-	ElectorTime client_gap;		/* between two commits, at most */
+	ElectorTime client_gap;		/* between two commits, at most ... */
+	ElectorTime busy_until;		/* ... until then; later they are rare */
 	int			loss;			/* one message in so many; 0: none */
 	ElectorTime disk_slow_until;
 	ElectorTime disk_stall;
