@@ -344,7 +344,7 @@ theme_of(const char *name)
 static bool
 is_rare(const char *name)
 {
-	const char *const rare[] = {"PROMOTION_OF_THIS_TERM", "ALLOTTED_WHEN_WON",
+	const char *const rare[] = {"PROMOTION_OF_THIS_TERM", "ALLOTTED_WHEN_WON", "OPEN_UNFENCED",
 	"STRAY_AT_START", "TERM_AT_UPSTREAM"};
 
 	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
