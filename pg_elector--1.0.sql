@@ -61,7 +61,8 @@ CREATE FUNCTION elector_history_rows(
     OUT term bigint, OUT leader text, OUT elector text, OUT timeline integer,
     OUT lsn pg_lsn, OUT reason text, OUT revoked text, OUT note text,
     OUT began_at timestamptz, OUT opened_at timestamptz,
-    OUT lock_ms integer, OUT revoke_ms integer, OUT establish_ms integer,
+    OUT pause_ms integer, OUT notice_ms integer, OUT lock_ms integer,
+    OUT revoke_ms integer, OUT choose_ms integer, OUT establish_ms integer,
     OUT promote_ms integer, OUT open_ms integer)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
@@ -80,8 +81,11 @@ COMMENT ON COLUMN elector_history.revoked IS 'how the leadership before was prov
 COMMENT ON COLUMN elector_history.note IS 'what an operator should know, for instance that rows may be missing';
 COMMENT ON COLUMN elector_history.began_at IS 'when leadership was won in etcd';
 COMMENT ON COLUMN elector_history.opened_at IS 'when writes were taken; NULL if they never were';
-COMMENT ON COLUMN elector_history.lock_ms IS 'from noticing that there is no leader to holding the election lock, in milliseconds';
-COMMENT ON COLUMN elector_history.revoke_ms IS 'from there until the members were fenced and a candidate chosen, in milliseconds';
+COMMENT ON COLUMN elector_history.pause_ms IS 'for how long nobody took writes, in milliseconds: the sum of the phases; NULL if one of them is not known';
+COMMENT ON COLUMN elector_history.notice_ms IS 'from the end of writes, in a planned change, or the last sign of the old leader until it was seen that there is none, in milliseconds';
+COMMENT ON COLUMN elector_history.lock_ms IS 'from there until the election lock was held, in milliseconds';
+COMMENT ON COLUMN elector_history.revoke_ms IS 'from there until the old leadership was proven over, in milliseconds';
+COMMENT ON COLUMN elector_history.choose_ms IS 'from there until the candidate was chosen, which waits for the members to be fenced, in milliseconds';
 COMMENT ON COLUMN elector_history.establish_ms IS 'the transaction that won leadership in etcd, in milliseconds';
 COMMENT ON COLUMN elector_history.promote_ms IS 'from there until the promotion was complete, in milliseconds';
 COMMENT ON COLUMN elector_history.open_ms IS 'from there until the term was recorded as open, in milliseconds';
@@ -92,10 +96,29 @@ GRANT SELECT ON elector_status, elector_lease, elector_history TO PUBLIC;
 -- For operators
 --
 
-CREATE FUNCTION elector_switchover(target text DEFAULT NULL) RETURNS text
+CREATE FUNCTION elector_switchover(
+    target text DEFAULT NULL, wait boolean DEFAULT true,
+    timeout interval DEFAULT '1 minute', dry_run boolean DEFAULT false,
+    at timestamptz DEFAULT NULL,
+    OUT leader text, OUT term bigint, OUT pause_ms integer)
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION elector_switchover(text) IS
-'ask the leader to hand over to the target, or to the best follower; returns the target when the request is recorded, and elector_status shows what becomes of it';
+COMMENT ON FUNCTION elector_switchover(text, boolean, interval, boolean, timestamptz) IS
+'have the leader hand over to the target, or to the best follower. Checked at once, an error says why it cannot be. On another node than the leader it waits, for timeout at most, until the new leader takes writes, and returns it with its term and for how many milliseconds nobody did; on the leader, with wait => false, and with a time at which it is to happen, it returns who will lead. dry_run only checks';
+
+CREATE FUNCTION elector_cancel_switchover() RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_cancel_switchover() IS
+'cancel the switchover that is scheduled or being prepared; false if there is none';
+
+CREATE FUNCTION elector_pause(reason text DEFAULT NULL) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_pause(text) IS
+'no change of the leader until elector_resume(), whatever happens to it; a leader that is restarted leads again. False if the cluster is paused already';
+
+CREATE FUNCTION elector_resume() RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_resume() IS
+'let the cluster change its leader again; false if it is not paused';
 
 --
 -- For the other nodes
@@ -115,7 +138,10 @@ AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_establish(text) IS
 'become leader, for the node that runs an election and has chosen this one';
 
-REVOKE ALL ON FUNCTION elector_switchover(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_switchover(text, boolean, interval, boolean, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_cancel_switchover() FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_pause(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_resume() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_report() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_fence(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_establish(text) FROM PUBLIC;

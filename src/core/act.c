@@ -28,6 +28,11 @@
 /* A checkpoint ahead of a planned stop helps; it is not waited for longer. */
 #define CHECKPOINT_BOUND 5000000
 
+/* From the last transaction's end to the stop of the server it takes less. */
+#define STOP_BOUND 1000000
+
+#define DRAIN_INTERVAL 3000
+
 /* How soon what has failed, or is not done, is looked at again. */
 #define FAILED_INTERVAL 100000
 #define SHORT_INTERVAL 10000
@@ -182,6 +187,7 @@ act_handover(Elector *elector, const ElectorPlan *plan)
 	/*
 	 * Nobody renews while the server stops (L10).
 	 */
+	elector_save_heir(elector, view->peers[plan->target].node);
 	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
 	errand.bound = elector_session_bound(elector);
 	elector->leases[ELECTOR_LEASE_LEADER].busy = true;
@@ -245,21 +251,32 @@ act_checkpoint(Elector *elector)
 		elector_poll(elector, SHORT_INTERVAL);
 }
 
+/* Those that are under way may end; those that begin wait. */
+static void
+act_drain(Elector *elector)
+{
+	ElectorHandover *handover = &elector->handover;
+	ElectorTime now = elector->view.now;
+	ElectorTime until;
+
+	if (handover->drain_since == 0)
+		handover->drain_since = elector->stopped_at = now;
+	until = handover->drain_since + elector->settings.drain_timeout;
+	if (elector->ports->drain(elector->world, until + STOP_BOUND) || now >= until)
+		handover->drained = true;
+	else
+		elector_poll(elector, DRAIN_INTERVAL);
+}
+
 static void
 act_cancel(Elector *elector, const ElectorPlan *plan)
 {
-	ElectorChange change;
-
 	elector_note(elector, ELECTOR_NOTE_CANCELED, elector_reason_sentence(plan->reason));
-	elector_change_init(&change);
-	elector_change_if_created(&change, ELECTOR_KEY_REQUEST,
-							  elector->view.request.create_revision);
-	elector_change_delete(&change, ELECTOR_KEY_REQUEST);
-	elector_act_commit(elector, ELECTOR_DEED_CANCEL, &change);
+	elector_refuse_request(elector, elector_reason_sentence(plan->reason));
 }
 
-void
-elector_request_switchover(Elector *elector, const char *target)
+int64_t
+elector_request_switchover(Elector *elector, const char *target, int64_t at)
 {
 	const ElectorView *view = &elector->view;
 	ElectorChange change;
@@ -267,12 +284,49 @@ elector_request_switchover(Elector *elector, const char *target)
 	elector_change_init(&change);
 	elector_copy(change.request.target, target, sizeof(change.request.target));
 	elector_copy(change.request.node, elector->settings.node, sizeof(change.request.node));
+	change.request.id = view->now;
 	change.request.term = view->leader.term;
+	change.request.at = at;
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
-	elector_change_if_created(&change, ELECTOR_KEY_REQUEST, view->request.present ?
-							  view->request.create_revision : 0);
+	elector_change_if_modified(&change, ELECTOR_KEY_REQUEST, view->request.mod_revision);
 	elector_change_put(&change, ELECTOR_KEY_REQUEST, 0);
 	elector_act_commit(elector, ELECTOR_DEED_REQUEST, &change);
+	return change.request.id;
+}
+
+void
+elector_refuse_request(Elector *elector, const char *why)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	change.request = view->request;
+	elector_copy(change.request.refused, why, sizeof(change.request.refused));
+	elector_change_if_modified(&change, ELECTOR_KEY_REQUEST, view->request.mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_REQUEST, 0);
+	elector_act_commit(elector, ELECTOR_DEED_REFUSE, &change);
+}
+
+void
+elector_set_paused(Elector *elector, bool paused, const char *reason)
+{
+	const ElectorClusterSettings *before = &elector->cluster->settings;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	change.settings.paused = paused;
+	if (paused)
+	{
+		elector_copy(change.settings.paused_by, elector->settings.node,
+					 sizeof(change.settings.paused_by));
+		elector_copy(change.settings.pause_reason, reason,
+					 sizeof(change.settings.pause_reason));
+		change.settings.paused_at = elector->ports->wall_ms(elector->world);
+	}
+	elector_change_if_modified(&change, ELECTOR_KEY_SETTINGS, before->mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_SETTINGS, 0);
+	elector_act_commit(elector, ELECTOR_DEED_SETTINGS, &change);
 }
 
 /* --- outcomes --- */
@@ -346,7 +400,8 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_UNLOCK:
 		case ELECTOR_DEED_REPAIR:
 		case ELECTOR_DEED_REQUEST:
-		case ELECTOR_DEED_CANCEL:
+		case ELECTOR_DEED_REFUSE:
+		case ELECTOR_DEED_SETTINGS:
 			break;
 	}
 }
@@ -451,6 +506,9 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			break;
 		case ELECTOR_CHECKPOINT:
 			act_checkpoint(elector);
+			break;
+		case ELECTOR_DRAIN:
+			act_drain(elector);
 			break;
 		case ELECTOR_HANDOVER:
 			act_handover(elector, plan);

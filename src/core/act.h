@@ -31,6 +31,7 @@ extern void elector_act_open(Elector *elector);
 extern void elector_act_resign(Elector *elector);
 extern void elector_act_release(Elector *elector);
 extern void elector_act_close(Elector *elector);
+extern void elector_save_heir(Elector *elector, const char *heir);
 extern void elector_take_granted(Elector *elector);
 extern void elector_took(Elector *elector, bool happened, int64_t revision);
 extern void elector_opened(Elector *elector, bool happened);

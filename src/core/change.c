@@ -49,7 +49,7 @@ elector_change_delete(ElectorChange *change, ElectorKey key)
 void
 elector_change_release(ElectorChange *change, const ElectorCluster *cluster,
 					   const ElectorLeadership *leadership,
-					   const ElectorPosition *position, const char *heir)
+					   const ElectorPosition *position, int32_t stopping_ms)
 {
 	const ElectorElection *election = &cluster->election;
 
@@ -64,9 +64,13 @@ elector_change_release(ElectorChange *change, const ElectorCluster *cluster,
 		change->term = cluster->term;
 		change->term.released = true;
 		memset(&change->term.released_at, 0, sizeof(change->term.released_at));
+		change->term.heir[0] = '\0';
 		if (position != NULL)
+		{
 			change->term.released_at = *position;
-		elector_copy(change->term.heir, heir, sizeof(change->term.heir));
+			elector_copy(change->term.heir, leadership->heir, sizeof(change->term.heir));
+		}
+		change->term.stopping_ms = stopping_ms;
 		elector_change_if_modified(change, ELECTOR_KEY_TERM,
 								   cluster->term.mod_revision);
 		elector_change_put(change, ELECTOR_KEY_TERM, 0);

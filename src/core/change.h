@@ -21,6 +21,7 @@ typedef enum ElectorKey
 	ELECTOR_KEY_ELECTION,
 	ELECTOR_KEY_TERM,
 	ELECTOR_KEY_REQUEST,
+	ELECTOR_KEY_SETTINGS,
 	ELECTOR_KEY_HISTORY,		/* of change.history.term */
 	ELECTOR_KEYS
 } ElectorKey;
@@ -53,6 +54,7 @@ typedef struct ElectorChange
 	ElectorElection election;
 	ElectorTerm term;
 	ElectorRequest request;
+	ElectorClusterSettings settings;
 	ElectorHistory history;
 } ElectorChange;
 
@@ -67,7 +69,7 @@ extern void elector_change_delete(ElectorChange *change, ElectorKey key);
 /*
  * A leadership's end in the leader's own words (I4, S9, S14): the leader key is
  * deleted and `term` says "released".  position is that of the shutdown
- * checkpoint, or NULL; heir is to lead next, or "".
+ * checkpoint, or NULL; only with it the leadership's heir leads next.
  *
  * Nothing but the leader key's create revision tells whose leadership it is; a
  * `term` record that is another's is left alone.
@@ -76,6 +78,6 @@ extern void elector_change_release(ElectorChange *change,
 								   const ElectorCluster *cluster,
 								   const ElectorLeadership *leadership,
 								   const ElectorPosition *position,
-								   const char *heir);
+								   int32_t stopping_ms);
 
 #endif							/* ELECTOR_CHANGE_H */

@@ -27,6 +27,7 @@ typedef struct ElectorCluster
 	ElectorElection election;
 	ElectorTerm term;
 	ElectorRequest request;
+	ElectorClusterSettings settings;
 	int			nnodes;
 	ElectorNode nodes[ELECTOR_MEMBERS_MAX];
 } ElectorCluster;

@@ -34,11 +34,8 @@
  */
 #define PROMOTION_BOUND SECONDS(15)
 
-/* A requested switchover that cannot be prepared by then is cancelled. */
-#define HANDOVER_BOUND SECONDS(20)
-
 /* How often the lease of a silent leader is looked at ... */
-#define LEASE_WATCH_INTERVAL ((ElectorTime) 50000)
+#define LEASE_WATCH_INTERVAL ((ElectorTime) 25000)
 
 /* ... and how long its last second is, generously ... */
 #define LAST_SECOND ((ElectorTime) 1020000)
@@ -227,53 +224,13 @@ decide_leading(const ElectorView *view)
 		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_PROMOTED);
 	}
 
-	if (view->request.present)
+	if (elector_is_requested(view))
 		return elector_decide_handover(view);
 
 	/* A handover that was called off leaves its lock behind. */
 	if (view->lock_since != 0)
 		return elector_plan(view, ELECTOR_UNLOCK, ELECTOR_BECAUSE_LEADER_EXISTS);
 	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
-}
-
-/* A planned change, on the leader that was asked (design, section 7). */
-ElectorPlan
-elector_decide_handover(const ElectorView *view)
-{
-	ElectorPlan plan;
-	ElectorReason blocked;
-	int			heir;
-
-	if (view->request.term != view->leader.term)
-		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_VOID);
-	if (view->handover.since != 0 &&
-		view->now >= view->handover.since + HANDOVER_BOUND)
-		return elector_plan(view, ELECTOR_CANCEL,
-							ELECTOR_BECAUSE_REQUEST_TIMEOUT);
-
-	heir = elector_choose_heir(view, &blocked);
-	if (heir < 0)
-	{
-		/* A report may be under way; the bound above ends the waiting. */
-		if (view->handover.since == 0 ||
-			view->now < view->handover.since + 2 * view->fence_timeout)
-			return elector_plan_wait(view, ELECTOR_BECAUSE_REQUESTED,
-									 view->now + 20000);
-		return elector_plan(view, ELECTOR_CANCEL, blocked);
-	}
-	if (!view->handover.checkpointed)
-		plan = elector_plan(view, ELECTOR_CHECKPOINT, ELECTOR_BECAUSE_REQUESTED);
-	else if (view->lock_since == 0)
-	{
-		if (view->election.present)
-			return elector_plan_wait(view, ELECTOR_BECAUSE_ELECTION_ELSEWHERE,
-									 view->handover.since + HANDOVER_BOUND);
-		plan = elector_plan(view, ELECTOR_LOCK, ELECTOR_BECAUSE_REQUESTED);
-	}
-	else
-		plan = elector_plan(view, ELECTOR_HANDOVER, ELECTOR_BECAUSE_REQUESTED);
-	plan.target = heir;
-	return plan;
 }
 
 /* Does the number of the timeline occur in the leader's history? */
@@ -312,24 +269,30 @@ decide_rejoin(const ElectorView *view)
 }
 
 /*
- * ... by a clock that is as much too fast as the margin allows for.  The margin is
- * for delays, too: no clock is wrong by more than a tenth.
+ * For how long a lease that is in its last second is left alone, by our clock.
+ * Until it has ended, or, where the margin is wide, until its leader's gate has
+ * closed and half the margin has passed as well, which is for delays.  All clocks
+ * may be wrong by as much as the margin allows for, but none is by more than a
+ * tenth: the leader's too slow, ours too fast.
  */
 static ElectorTime
 last_second(const ElectorView *view)
 {
-	ElectorTime rest = view->lease_ttl - view->lease_margin;
+	ElectorTime ttl = view->lease_ttl;
+	ElectorTime margin = view->lease_margin;
+	ElectorTime wrong = margin < ttl / 10 ? margin : ttl / 10;
+	double		factor = (double) ttl / (double) (ttl - wrong);
+	ElectorTime over = (ElectorTime) ((double) (ttl - margin) * factor) + margin / 2;
+	ElectorTime early = over < ttl ? ttl - over : 0;
 
-	if (rest < view->lease_ttl / 10 * 9)
-		rest = view->lease_ttl / 10 * 9;
-	return LAST_SECOND * view->lease_ttl / rest;
+	return early >= LAST_SECOND ? 0 : (ElectorTime) ((double) (LAST_SECOND - early) * factor);
 }
 
 /*
  * The leader does not answer us.  etcd notices the end of a lease only every
  * half second; whoever watches the lease run out can say so sooner.  A lease of
- * which etcd says that less than a second is left, twice, more than a second
- * apart, has run out by etcd's own clock, and is not renewed any more.
+ * which etcd says that less than a second is left, and still says so when that
+ * second is over, has run out by etcd's own clock, and is not renewed any more.
  */
 static ElectorPlan
 watch_lease(const ElectorView *view)
@@ -347,17 +310,24 @@ watch_lease(const ElectorView *view)
 							 view->lease_checked_at + LEASE_WATCH_INTERVAL);
 }
 
-/* Has the leader been silent for long enough to look at its lease? */
+/*
+ * Has the leader been silent for long enough to look at its lease?  A short lease
+ * must be looked at before its last second.
+ */
 static bool
 leader_silent(const ElectorView *view)
 {
+	ElectorTime bound = view->lease_ttl / 10;
+
+	if (bound > view->fence_timeout / 2)
+		bound = view->fence_timeout / 2;
 	for (int i = 0; i < view->npeers; i++)
 	{
 		const ElectorPeerView *peer = &view->peers[i];
 
 		if (strcmp(peer->node, view->leader.node) == 0)
 			return peer->silent_since != 0 &&
-				view->now >= peer->silent_since + view->fence_timeout / 2;
+				view->now >= peer->silent_since + bound;
 	}
 	return false;
 }
@@ -390,7 +360,7 @@ decide_following(const ElectorView *view)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_OLDER_LEADER, 0);
 
 	if (view->upstream_term == view->leader.term)
-		return leader_silent(view) ? watch_lease(view) :
+		return leader_silent(view) && !view->paused ? watch_lease(view) :
 			elector_plan_wait(view, ELECTOR_BECAUSE_FOLLOWING, 0);
 
 	if (view->upstream_term != 0)

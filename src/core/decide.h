@@ -36,6 +36,7 @@ typedef enum ElectorAction
 	ELECTOR_OPEN,				/* record that the term has begun, open the
 								 * gate */
 	ELECTOR_CHECKPOINT,			/* ahead of a planned stop */
+	ELECTOR_DRAIN,				/* let running transactions end, new ones wait */
 	ELECTOR_HANDOVER,			/* stop in favour of plan.target */
 	ELECTOR_CANCEL				/* drop the request for a planned change */
 } ElectorAction;
@@ -133,8 +134,28 @@ extern int	elector_position_compare(ElectorPosition a, ElectorPosition b);
 extern int	elector_choose(const ElectorView *view, bool unknown_lag,
 						   ElectorReason *blocked);
 
-/* The member to hand over to, from the reports; -1 if there is none. */
-extern int	elector_choose_heir(const ElectorView *view, ElectorReason *blocked);
+/*
+ * The member to hand over to, from the reports; -1 if there is none, and *blocked
+ * says why.  target is "" or the member that it is to be.
+ */
+extern int	elector_choose_heir(const ElectorView *view, const char *target,
+								ElectorReason *blocked);
+
+/*
+ * May a switchover to target ("": the best) be asked for now, of the leader that
+ * the view shows?  The member it would go to, or -1 and why not.
+ */
+extern int	elector_judge_switchover(const ElectorView *view, const char *target,
+									 ElectorReason *why);
+
+/* While the cluster is paused, only the last leader leads again (L8). */
+extern bool elector_may_lead(bool paused, const ElectorTerm *term, const char *node);
+
+/* Is the last leadership proven over (I4)? */
+extern bool elector_is_over(const ElectorView *view);
+
+/* The member's index, or -1. */
+extern int	elector_find_peer(const ElectorView *view, const char *node);
 
 /* The timeline to allot to a new leadership (I9, S15). */
 extern uint32_t elector_next_timeline(const ElectorView *view);

@@ -43,9 +43,8 @@ elector_position_compare(ElectorPosition a, ElectorPosition b)
 	return 0;
 }
 
-/* Any two numbers may come from etcd, so no difference is taken. */
-static int
-priority_compare(int32_t a, int32_t b)
+int
+elector_priority_compare(int32_t a, int32_t b)
 {
 	return (a > b) - (a < b);
 }
@@ -82,8 +81,8 @@ is_ready_heir(const ElectorView *view)
 		has_last_word(view, view->position);
 }
 
-static int
-find_peer(const ElectorView *view, const char *node)
+int
+elector_find_peer(const ElectorView *view, const char *node)
 {
 	for (int i = 0; i < view->npeers; i++)
 	{
@@ -93,16 +92,23 @@ find_peer(const ElectorView *view, const char *node)
 	return -1;
 }
 
+bool
+elector_may_lead(bool paused, const ElectorTerm *term, const char *node)
+{
+	return !paused || term->opened_term == 0 || strcmp(term->node, node) == 0 ||
+		!ELECTOR_RULE(PAUSE_HOLDS);
+}
+
 /* I4: the old leader's word, or its lease gone; in that order of speed. */
-static bool
-is_over(const ElectorView *view)
+bool
+elector_is_over(const ElectorView *view)
 {
 	int			old;
 
 	if (!view->term.present || view->term.released || view->lease_gone ||
 		!ELECTOR_RULE(REVOKE_FIRST))
 		return true;
-	old = find_peer(view, view->term.node);
+	old = elector_find_peer(view, view->term.node);
 	return old >= 0 &&
 		view->peers[old].answer.kind == ELECTOR_ANSWER_FENCED &&
 		strcmp(view->peers[old].answer.instance, view->term.instance) == 0;
@@ -120,6 +126,8 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	const ElectorTerm *term = &view->term;
 
 	if (answer->kind != ELECTOR_ANSWER_FENCED || !answer->candidate || !answer->etcd)
+		return false;
+	if (!elector_may_lead(view->paused, term, peer->node))
 		return false;
 
 	/* It had its chance: choosing goes on only when its time is over. */
@@ -193,61 +201,9 @@ elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked
 			order = elector_position_compare(view->peers[i].answer.position,
 											 view->peers[best].answer.position);
 		if (order == 0 || !ELECTOR_RULE(MOST_ADVANCED))
-			order = priority_compare(view->peers[i].answer.priority,
-									 view->peers[best].answer.priority);
+			order = elector_priority_compare(view->peers[i].answer.priority,
+											 view->peers[best].answer.priority);
 		if (order > 0 || (order == 0 && i == view->self))
-			best = i;
-	}
-	return best;
-}
-
-int
-elector_choose_heir(const ElectorView *view, ElectorReason *blocked)
-{
-	int			best = -1;
-
-	*blocked = ELECTOR_BECAUSE_NO_HEIR;
-	for (int i = 0; i < view->npeers; i++)
-	{
-		const ElectorPeerView *peer = &view->peers[i];
-		bool		asked = strcmp(view->request.target, peer->node) == 0;
-		int			order;
-
-		if (i == view->self || (view->request.target[0] != '\0' && !asked))
-			continue;
-		if (!peer->alive)
-		{
-			if (asked)
-				*blocked = ELECTOR_BECAUSE_TARGET_NOT_ALIVE;
-			continue;
-		}
-
-		/* What it said before the request may be out of date. */
-		if (peer->reported_at < view->handover.since || !peer->following ||
-			(view->maximum_lag >= 0 &&
-			 peer->position.lsn + (uint64_t) view->maximum_lag < view->position.lsn))
-		{
-			if (asked)
-				*blocked = ELECTOR_BECAUSE_TARGET_NOT_FOLLOWING;
-			continue;
-		}
-		if (!peer->candidate)
-		{
-			if (asked)
-				*blocked = ELECTOR_BECAUSE_TARGET_NO_CANDIDATE;
-			continue;
-		}
-		if (best < 0)
-		{
-			best = i;
-			continue;
-		}
-		order = elector_position_compare(peer->position,
-										 view->peers[best].position);
-		if (order == 0)
-			order = priority_compare(peer->priority,
-									 view->peers[best].priority);
-		if (order > 0)
 			best = i;
 	}
 	return best;
@@ -316,7 +272,7 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 {
 	const ElectorTerm *term = &view->term;
 	ElectorTime noticed = view->gone_since;
-	int			last = find_peer(view, term->node);
+	int			last = elector_find_peer(view, term->node);
 	ElectorTime delay = 0;
 
 	*again = 0;
@@ -336,6 +292,11 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		*reason = ELECTOR_BECAUSE_ETCD_FORGOT;
 		return false;
 	}
+	if (!elector_may_lead(view->paused, &view->term, view->node))
+	{
+		*reason = ELECTOR_BECAUSE_PAUSED;
+		return false;
+	}
 	if (restored_until(view, again))
 	{
 		*reason = ELECTOR_BECAUSE_ETCD_RESTORED;
@@ -351,9 +312,10 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 	/* A handover names who goes first, while it is there to do so. */
 	if (term->released && term->heir[0] != '\0')
 	{
-		int			heir = find_peer(view, term->heir);
+		int			heir = elector_find_peer(view, term->heir);
 
-		*reason = ELECTOR_BECAUSE_HANDED_OVER;
+		*reason = elector_is_requested(view) && view->request.term == term->term ?
+			ELECTOR_BECAUSE_HANDED_OVER : ELECTOR_BECAUSE_STOPPED;
 		if (is_ready_heir(view))
 			return true;
 		if (view->now < noticed + HEIR_BOUND && heir >= 0 &&
@@ -508,7 +470,7 @@ run_election(const ElectorView *view)
 	due = 0;
 
 	/* Where an answer takes longer than the interval, the bound still counts. */
-	if (!is_over(view))
+	if (!elector_is_over(view))
 	{
 		if (view->now >= view->lease_checked_at + LEASE_CHECK_INTERVAL &&
 			view->now < give_up_at(view))
@@ -577,6 +539,8 @@ elector_decide_election(const ElectorView *view)
 								ELECTOR_BECAUSE_ORDER_STALE);
 		return elector_plan(view, ELECTOR_TAKE, ELECTOR_BECAUSE_CHOSEN);
 	}
+	if (view->lock_since != 0 && !elector_may_lead(view->paused, &view->term, view->node))
+		return elector_plan(view, ELECTOR_UNLOCK, ELECTOR_BECAUSE_PAUSED);
 	if (view->lock_since != 0)
 		return run_election(view);
 	if (view->election.present)

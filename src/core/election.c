@@ -69,6 +69,7 @@ elector_locked(Elector *elector, bool happened, int64_t revision)
 	elector->lock_since = elector->ports->now(elector->world);
 	elector->token = revision;
 	elector->fence_term = 0;
+	elector->revoked_at = 0;
 	elector->raises = 0;
 	elector->establishing[0] = '\0';
 	forget_answers(elector);
@@ -229,11 +230,36 @@ how_revoked(const ElectorView *view)
 	return "lease gone";
 }
 
+static int32_t
+milliseconds(ElectorTime since, ElectorTime until)
+{
+	return until > since ? (int32_t) ((until - since) / 1000) : 0;
+}
+
+/*
+ * From the old leader's last sign until it was seen to be gone: its own word of how
+ * long it took to stop, or how long it had not answered.
+ */
+static int32_t
+notice_ms(const ElectorView *view)
+{
+	int			old = elector_find_peer(view, view->term.node);
+
+	if (!view->term.present || view->term.opened_term == 0)
+		return -1;
+	if (view->term.released && view->term.stopping_ms >= 0)
+		return view->term.stopping_ms;
+	if (old < 0 || old == view->self || view->peers[old].silent_since == 0)
+		return view->term.released ? 0 : -1;
+	return milliseconds(view->peers[old].silent_since, view->gone_since);
+}
+
 /* What its entry in the history will say. */
 static void
 explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder *order)
 {
 	const ElectorView *view = &elector->view;
+	ElectorTime revoked_at = elector->revoked_at != 0 ? elector->revoked_at : view->now;
 
 	elector_copy(order->elector, elector->settings.node, sizeof(order->elector));
 	elector_copy(order->reason, elector_reason_name(elector->lock_reason),
@@ -247,9 +273,12 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 				 "rows may be missing: how far this node was behind the last leader, \"%s\", is not known",
 				 view->term.node);
 	order->automatic = elector->lock_reason != ELECTOR_BECAUSE_HANDED_OVER &&
+		elector->lock_reason != ELECTOR_BECAUSE_STOPPED &&
 		elector->lock_reason != ELECTOR_BECAUSE_FIRST_LEADER;
-	order->lock_ms = (int32_t) ((elector->lock_since - elector->gone_since) / 1000);
-	order->revoke_ms = (int32_t) ((view->now - elector->lock_since) / 1000);
+	order->notice_ms = notice_ms(view);
+	order->lock_ms = milliseconds(elector->gone_since, elector->lock_since);
+	order->revoke_ms = milliseconds(elector->lock_since, revoked_at);
+	order->choose_ms = milliseconds(revoked_at, view->now);
 }
 
 void

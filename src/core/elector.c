@@ -152,8 +152,14 @@ static void
 watch_request(Elector *elector)
 {
 	const ElectorView *view = &elector->view;
-	bool		asked = view->request.present && elector->gate_open;
+	bool		asked = view->request.present && view->request.refused[0] == '\0' &&
+	view->request.at <= view->wall_ms && elector->gate_open;
 
+	if (!asked && elector->handover.drain_since != 0)
+	{
+		elector->ports->drain(elector->world, 0);
+		elector->stopped_at = 0;
+	}
 	if (asked && elector->handover.since == 0)
 	{
 		memset(&elector->handover, 0, sizeof(elector->handover));
@@ -195,6 +201,15 @@ wake_startup(Elector *elector)
 		}
 		elector_poll(elector, WAKE_INTERVAL);
 	}
+}
+
+/* When was the old leadership proven over? */
+static void
+watch_revocation(Elector *elector)
+{
+	if (elector->fence_term != 0 && elector->revoked_at == 0 &&
+		elector_is_over(&elector->view))
+		elector->revoked_at = elector->view.now;
 }
 
 /* The lock's work is done, or its lease has ended. */
@@ -258,6 +273,7 @@ keep_up(Elector *elector)
 	watch_request(elector);
 	wake_startup(elector);
 	watch_lock(elector);
+	watch_revocation(elector);
 	elector_obey_step(elector);
 	ask_regularly(elector);
 }
@@ -353,6 +369,9 @@ void
 elector_finish(Elector *elector)
 {
 	ElectorLease *lease = &elector->leases[ELECTOR_LEASE_LEADER];
+
+	if (elector->gate_open && elector->handover.since == 0)
+		elector_name_heir(elector);
 
 	/* alive/<node> says that a node is there. */
 	elector_session_drop_lease(elector, ELECTOR_LEASE_ALIVE, true);

@@ -67,6 +67,7 @@ typedef struct ElectorSettings
 	ElectorTime fence_timeout;
 	ElectorTime cold_start_wait;
 	ElectorTime failover_cooldown;
+	ElectorTime drain_timeout;
 	int64_t		maximum_lag;	/* bytes; -1: no limit */
 	bool		may_rejoin;
 	bool		may_clone;
@@ -168,6 +169,12 @@ typedef struct ElectorPorts
 																 * or own */
 	void		(*wake) (void *world);	/* the startup process */
 	bool		(*checkpoint) (void *world, bool begin);	/* true when done */
+
+	/*
+	 * Transactions that begin wait, until that time at the latest; true when
+	 * none is under way.  0: they go on.
+	 */
+	bool		(*drain) (void *world, ElectorTime until);
 	void		(*restart) (void *world, const ElectorTodo *todo, ElectorStop how);
 
 	/*
@@ -264,6 +271,7 @@ typedef struct Elector
 	uint64_t	raise_checked;	/* term for whose raise a load was made */
 	int			raises;
 	char		establishing[ELECTOR_NAME_SIZE];
+	ElectorTime revoked_at;
 	ElectorTime establish_since;
 	ElectorTime backoff_until;
 
@@ -283,6 +291,7 @@ typedef struct Elector
 
 	ElectorHandover handover;
 	ElectorTime checkpoint_since;
+	ElectorTime stopped_at;		/* when writes ended for a planned stop; 0: not */
 	ElectorTime ask_reports_at;
 	ElectorTime ask_self_at;
 	ElectorTime wake_at;		/* the startup process, when it does not stream */
@@ -328,10 +337,17 @@ extern bool elector_fence_answer(Elector *elector, const ElectorFenceRequest *re
 extern bool elector_take_order(Elector *elector, const ElectorOrder *order);
 
 /*
- * Request a switchover under the present leadership.  The answer to the errand
- * COMMIT of ELECTOR_DEED_REQUEST tells whether it is written.
+ * Request a switchover under the present leadership, at a time in milliseconds
+ * since 1970 or, with 0, at once.  The answer to the errand COMMIT of
+ * ELECTOR_DEED_REQUEST tells whether it is written.  Returns its id.
  */
-extern void elector_request_switchover(Elector *elector, const char *target);
+extern int64_t elector_request_switchover(Elector *elector, const char *target, int64_t at);
+
+/* Have the request that there is come to nothing; likewise. */
+extern void elector_refuse_request(Elector *elector, const char *why);
+
+/* Pause or resume the cluster; by ELECTOR_DEED_SETTINGS. */
+extern void elector_set_paused(Elector *elector, bool paused, const char *reason);
 
 /* The server begins to stop: nobody will renew (L10), nor say that we are here. */
 extern void elector_finish(Elector *elector);
@@ -372,6 +388,12 @@ extern void elector_session_note(Elector *elector, const ElectorErrandResult *re
 extern void elector_act(Elector *elector, const ElectorPlan *plan);
 extern void elector_act_heard(Elector *elector, const ElectorErrand *errand,
 							  const ElectorErrandResult *result);
+
+/* lead.c */
+extern void elector_name_heir(Elector *elector);
+
+/* For how long nobody took writes, in milliseconds; -1: not known. */
+extern int32_t elector_history_pause(const ElectorHistory *history);
 
 /* obey.c */
 extern void elector_obey_step(Elector *elector);

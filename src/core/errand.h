@@ -42,7 +42,8 @@ typedef enum ElectorDeed
 	ELECTOR_DEED_RELEASE,
 	ELECTOR_DEED_REPAIR,
 	ELECTOR_DEED_REQUEST,
-	ELECTOR_DEED_CANCEL
+	ELECTOR_DEED_REFUSE,		/* a request for a planned change */
+	ELECTOR_DEED_SETTINGS
 } ElectorDeed;
 
 typedef struct ElectorErrand

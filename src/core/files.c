@@ -69,6 +69,8 @@ static const Field leadership_fields[] = {
 	FIELD(ElectorLeadership, term, FIELD_UINT64),
 	FIELD(ElectorLeadership, lease, FIELD_INT64),
 	FIELD(ElectorLeadership, create_revision, FIELD_INT64),
+	FIELD(ElectorLeadership, heir, FIELD_TEXT),
+	FIELD(ElectorLeadership, stopped_at, FIELD_INT64),
 	{NULL}
 };
 

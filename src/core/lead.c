@@ -72,6 +72,7 @@ fill_term(const Elector *elector, ElectorTerm *term)
 		term->opened_from = order->position;
 	}
 	term->automatic = order->automatic;
+	term->stopping_ms = -1;
 
 	/* Those since the last one that opened, and this one (S7). */
 	for (int i = 0; i < before->nleaders && term->nleaders < ELECTOR_MEMBERS_MAX - 1; i++)
@@ -92,8 +93,10 @@ fill_history(const Elector *elector, ElectorHistory *history)
 	elector_copy(history->revoked, order->revoked, sizeof(history->revoked));
 	elector_copy(history->note, order->note, sizeof(history->note));
 	history->began_at = elector->ports->wall_ms(elector->world);
+	history->notice_ms = order->notice_ms;
 	history->lock_ms = order->lock_ms;
 	history->revoke_ms = order->revoke_ms;
+	history->choose_ms = order->choose_ms;
 	history->establish_ms = history->promote_ms = history->open_ms = -1;
 }
 
@@ -109,7 +112,7 @@ elector_take_granted(Elector *elector)
 	 * The grant may have taken long.  Fenced meanwhile, or somebody else led:
 	 * the order is void, whatever the mirror shows by now (L0b).
 	 */
-	if (!elector->ordered ||
+	if (!elector->ordered || !elector_may_lead(elector->cluster->settings.paused, before, elector->settings.node) ||
 		elector->take_after != (before->present ? before->mod_revision : 0))
 	{
 		elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
@@ -124,6 +127,10 @@ elector_take_granted(Elector *elector)
 	fill_history(elector, &change.history);
 	elector->history = change.history;
 
+	/* A pause that the operator was told of holds. */
+	if (ELECTOR_RULE(PAUSE_HOLDS))
+		elector_change_if_modified(&change, ELECTOR_KEY_SETTINGS,
+								   elector->cluster->settings.mod_revision);
 	if (ELECTOR_RULE(TAKE_UNDER_LOCK))
 		elector_change_if_created(&change, ELECTOR_KEY_ELECTION, order->token);
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
@@ -262,7 +269,48 @@ elector_opened(Elector *elector, bool happened)
 	elector_note_term(elector, ELECTOR_NOTE_GATE_OPENED, elector->leader_term);
 }
 
+int32_t
+elector_history_pause(const ElectorHistory *history)
+{
+	const int32_t phases[] = {history->notice_ms, history->lock_ms, history->revoke_ms,
+	history->choose_ms, history->establish_ms, history->promote_ms, history->open_ms};
+	int32_t		sum = 0;
+
+	for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++)
+	{
+		if (phases[i] < 0)
+			return -1;
+		sum += phases[i];
+	}
+	return sum;
+}
+
 /* --- giving leadership up --- */
+
+/* The server stops: whom the postmaster's last act is to hand over to. */
+void
+elector_save_heir(Elector *elector, const char *heir)
+{
+	ElectorLeadership leadership;
+
+	if (elector->stopped_at == 0)
+		elector->stopped_at = elector->ports->now(elector->world);
+	fill_leadership(elector, &leadership);
+	elector_copy(leadership.heir, heir, sizeof(leadership.heir));
+	leadership.stopped_at = elector->stopped_at;
+	elector->ports->save_leadership(elector->world, &leadership);
+}
+
+/* It was not asked for by a request: the best, unless all is to stay as it is. */
+void
+elector_name_heir(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorReason why;
+	int			heir = view->paused ? -1 : elector_choose_heir(view, "", &why);
+
+	elector_save_heir(elector, heir < 0 ? "" : view->peers[heir].node);
+}
 
 /* Close, let the last commits end, and only then say that it is over. */
 void
@@ -282,7 +330,7 @@ elector_act_resign(Elector *elector)
 	fill_leadership(elector, &leadership);
 	leadership.term = leader->term;
 	leadership.create_revision = leader->create_revision;
-	elector_change_release(&change, elector->cluster, &leadership, NULL, "");
+	elector_change_release(&change, elector->cluster, &leadership, NULL, -1);
 	elector_act_commit(elector, ELECTOR_DEED_RESIGN, &change);
 }
 
@@ -314,7 +362,7 @@ elector_act_release(Elector *elector)
 	leadership.term = leader->term;
 	leadership.create_revision = leader->create_revision;
 	elector->released_lease = leader->lease;
-	elector_change_release(&change, elector->cluster, &leadership, NULL, "");
+	elector_change_release(&change, elector->cluster, &leadership, NULL, -1);
 	elector_act_commit(elector, ELECTOR_DEED_RELEASE, &change);
 	elector->ports->save_leadership(elector->world, NULL);
 }
@@ -349,6 +397,6 @@ elector_last_word(Elector *elector, ElectorChange *change)
 	if (elector->leader_revision == 0)
 		return false;
 	fill_leadership(elector, &leadership);
-	elector_change_release(change, elector->cluster, &leadership, NULL, "");
+	elector_change_release(change, elector->cluster, &leadership, NULL, -1);
 	return true;
 }

@@ -70,8 +70,10 @@ typedef struct ElectorOrder
 	char		revoked[ELECTOR_NAME_SIZE];
 	char		note[ELECTOR_TEXT_SIZE];
 	bool		automatic;
+	int32_t		notice_ms;
 	int32_t		lock_ms;
 	int32_t		revoke_ms;
+	int32_t		choose_ms;
 } ElectorOrder;
 
 /* What a node tells of itself: a row of elector_status. */

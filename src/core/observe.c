@@ -51,6 +51,7 @@ observe_settings(const Elector *elector, ElectorView *view)
 	view->fence_timeout = settings->fence_timeout;
 	view->cold_start_wait = settings->cold_start_wait;
 	view->failover_cooldown = settings->failover_cooldown;
+	view->drain_timeout = settings->drain_timeout;
 	view->maximum_lag = settings->maximum_lag;
 	view->candidate = settings->candidate;
 	view->priority = settings->priority;
@@ -127,6 +128,7 @@ observe_etcd(Elector *elector, ElectorView *view)
 	view->election = cluster->election;
 	view->term = cluster->term;
 	view->request = cluster->request;
+	view->paused = cluster->settings.paused;
 	view->refusal = find_refusal(elector, self);
 	view->registered = is_registered(elector, self);
 

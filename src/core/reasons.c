@@ -79,6 +79,8 @@ elector_action_name(ElectorAction action)
 			return "open gate";
 		case ELECTOR_CHECKPOINT:
 			return "checkpoint";
+		case ELECTOR_DRAIN:
+			return "drain";
 		case ELECTOR_HANDOVER:
 			return "hand over";
 		case ELECTOR_CANCEL:

@@ -147,6 +147,8 @@ typedef struct ElectorTerm
 	bool		released;
 	ElectorPosition released_at;	/* shutdown checkpoint; lsn 0: not known */
 	char		heir[ELECTOR_NAME_SIZE];	/* of a handover, or "" */
+	int32_t		stopping_ms;	/* from the end of writes to this word, in
+								 * milliseconds; -1: not known */
 
 	int64_t		mod_revision;
 } ElectorTerm;
@@ -168,22 +170,42 @@ typedef struct ElectorHistory
 	int64_t		opened_at;		/* milliseconds since 1970; 0: never */
 
 	/* Time of each phase in milliseconds; -1: not known. */
-	int32_t		lock_ms;		/* leader seen gone -> lock ours */
+	int32_t		notice_ms;		/* last sign of the old leader -> seen gone */
+	int32_t		lock_ms;		/* -> lock ours */
 	int32_t		revoke_ms;		/* -> proven over */
+	int32_t		choose_ms;		/* -> candidate chosen */
 	int32_t		establish_ms;	/* -> leader key ours */
 	int32_t		promote_ms;		/* -> promotion complete */
 	int32_t		open_ms;		/* -> gate open */
 } ElectorHistory;
 
-/* request: a planned switchover */
+/*
+ * request: a planned switchover.  One that came to nothing stays, with the reason,
+ * for who waits for it; the next one replaces it.
+ */
 typedef struct ElectorRequest
 {
 	bool		present;
 	char		target[ELECTOR_NAME_SIZE];	/* "" lets the leader choose */
-	char		node[ELECTOR_NAME_SIZE];	/* who was asked */
+	char		node[ELECTOR_NAME_SIZE];	/* who was asked, ... */
+	int64_t		id;				/* ... and which of its requests this is */
 	uint64_t	term;			/* under which leadership; void in a later one */
-	int64_t		create_revision;
+	int64_t		at;				/* not before, milliseconds since 1970; 0: now */
+	char		refused[ELECTOR_TEXT_SIZE]; /* why it came to nothing; "": it
+											 * has not */
+	int64_t		mod_revision;
 } ElectorRequest;
+
+/* settings: what the operator has set for the whole cluster */
+typedef struct ElectorClusterSettings
+{
+	bool		present;
+	bool		paused;			/* no automatic change */
+	char		paused_by[ELECTOR_NAME_SIZE];	/* the node that was asked */
+	char		pause_reason[ELECTOR_TEXT_SIZE];
+	int64_t		paused_at;		/* milliseconds since 1970 */
+	int64_t		mod_revision;
+} ElectorClusterSettings;
 
 /*
  * What a node durably remembers (I3), in pg_elector/state of its data
@@ -252,6 +274,10 @@ typedef struct ElectorLeadership
 	uint64_t	term;
 	int64_t		lease;
 	int64_t		create_revision;	/* of the leader key */
+
+	/* of a planned stop */
+	char		heir[ELECTOR_NAME_SIZE];	/* who is to lead next, or "" */
+	ElectorTime stopped_at;		/* when writes ended; 0: not known */
 } ElectorLeadership;
 
 #endif							/* ELECTOR_RECORDS_H */

@@ -26,7 +26,7 @@ typedef struct ElectorPeerView
 
 	/* What it said of itself last, for the choice of an heir. */
 	ElectorTime reported_at;
-	bool		following;		/* streams from this node in this term */
+	bool		following;		/* streams from the leader in its term */
 	bool		candidate;
 	int32_t		priority;
 	ElectorPosition position;
@@ -44,15 +44,17 @@ typedef enum ElectorRefusal
 /* How far a planned change has come on the old leader. */
 typedef struct ElectorHandover
 {
-	ElectorTime since;			/* the request was seen; 0: none under way */
+	ElectorTime since;			/* the request is due; 0: none under way */
 	bool		checkpointed;
+	ElectorTime drain_since;	/* new transactions wait; 0: they do not */
+	bool		drained;		/* none is under way, or had its time */
 } ElectorHandover;
 
 typedef struct ElectorView
 {
 	ElectorTime now;
 	int64_t		wall_ms;		/* milliseconds since 1970, for the cooldown
-								 * only */
+								 * and for what is scheduled */
 
 	/* settings */
 	char		node[ELECTOR_NAME_SIZE];
@@ -61,6 +63,7 @@ typedef struct ElectorView
 	ElectorTime fence_timeout;
 	ElectorTime cold_start_wait;
 	ElectorTime failover_cooldown;
+	ElectorTime drain_timeout;
 	int64_t		maximum_lag;	/* bytes; -1: no limit */
 	bool		candidate;
 	int32_t		priority;
@@ -78,6 +81,7 @@ typedef struct ElectorView
 	ElectorElection election;
 	ElectorTerm term;
 	ElectorRequest request;
+	bool		paused;			/* no automatic change */
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster

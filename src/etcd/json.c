@@ -74,6 +74,7 @@ static const ElectorField term_fields[] = {
 	ELECTOR_RENAMED_FIELD(ElectorTerm, released_at.lsn, "released_lsn",
 						  ELECTOR_FIELD_LSN, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, heir, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorTerm, stopping_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
 
@@ -94,8 +95,10 @@ static const ElectorField history_fields[] = {
 	ELECTOR_FIELD(ElectorHistory, note, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, began_at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, opened_at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorHistory, notice_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, lock_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, revoke_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorHistory, choose_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, establish_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, promote_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorHistory, open_ms, ELECTOR_FIELD_MILLISECONDS, ELECTOR_FIELD_OPTIONAL),
@@ -105,7 +108,18 @@ static const ElectorField history_fields[] = {
 static const ElectorField request_fields[] = {
 	ELECTOR_FIELD(ElectorRequest, target, ELECTOR_FIELD_STRING, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorRequest, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorRequest, id, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorRequest, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorRequest, at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorRequest, refused, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField settings_fields[] = {
+	ELECTOR_FIELD(ElectorClusterSettings, paused, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
+	ELECTOR_FIELD(ElectorClusterSettings, paused_by, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorClusterSettings, pause_reason, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorClusterSettings, paused_at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
 
@@ -198,6 +212,12 @@ char	   *
 elector_request_to_json(const ElectorRequest *request)
 {
 	return elector_fields_print(elector_fields_write(request_fields, request));
+}
+
+char	   *
+elector_settings_to_json(const ElectorClusterSettings *settings)
+{
+	return elector_fields_print(elector_fields_write(settings_fields, settings));
 }
 
 /* ----------
@@ -298,4 +318,11 @@ elector_request_from_json(const char *json, ElectorRequest *request)
 {
 	return request->present = elector_fields_parse(json, request_fields, request,
 												   sizeof(*request));
+}
+
+bool
+elector_settings_from_json(const char *json, ElectorClusterSettings *settings)
+{
+	return settings->present = elector_fields_parse(json, settings_fields, settings,
+													sizeof(*settings));
 }

@@ -31,6 +31,7 @@ typedef struct Seen
 	bool		election;
 	bool		term;
 	bool		request;
+	bool		settings;
 } Seen;
 
 void
@@ -50,6 +51,7 @@ elector_keys_init(ElectorKeys *keys, const char *cluster, const char *node)
 	KEY(election, "election", "");
 	KEY(term, "term", "");
 	KEY(request, "request", "");
+	KEY(settings, "settings", "");
 	KEY(history, "history/", "");
 	KEY(history_end, "history0", "");
 #undef KEY
@@ -219,9 +221,25 @@ apply_request(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 		if (!elector_request_from_json(kv->value, &request))
 			return false;
 		request.present = true;
-		request.create_revision = kv->create_revision;
+		request.mod_revision = kv->mod_revision;
 	}
 	mirror->cluster.request = request;
+	return true;
+}
+
+static bool
+apply_settings(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorClusterSettings settings;
+
+	memset(&settings, 0, sizeof(settings));
+	if (!kv->deleted)
+	{
+		if (!elector_settings_from_json(kv->value, &settings))
+			return false;
+		settings.mod_revision = kv->mod_revision;
+	}
+	mirror->cluster.settings = settings;
 	return true;
 }
 
@@ -311,6 +329,11 @@ apply_kv(ElectorMirror *mirror, const ElectorEtcdKv *kv, Seen *seen)
 		seen->request = true;
 		return apply_request(mirror, kv);
 	}
+	if (strcmp(name, "settings") == 0)
+	{
+		seen->settings = true;
+		return apply_settings(mirror, kv);
+	}
 	if (strncmp(name, "history/", 8) == 0)
 		return apply_history(mirror, kv);
 	if (strncmp(name, "members/", 8) == 0)
@@ -383,6 +406,8 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 		memset(&mirror->cluster.term, 0, sizeof(mirror->cluster.term));
 	if (!seen.request)
 		memset(&mirror->cluster.request, 0, sizeof(mirror->cluster.request));
+	if (!seen.settings)
+		memset(&mirror->cluster.settings, 0, sizeof(mirror->cluster.settings));
 	for (int i = 0; i < mirror->cluster.nnodes; i++)
 	{
 		ElectorNode *node = &mirror->cluster.nodes[i];
@@ -443,6 +468,8 @@ key_name(const ElectorKeys *keys, ElectorKey key, const ElectorChange *change,
 			return keys->term;
 		case ELECTOR_KEY_REQUEST:
 			return keys->request;
+		case ELECTOR_KEY_SETTINGS:
+			return keys->settings;
 		case ELECTOR_KEY_HISTORY:
 			elector_keys_history(keys, change->history.term, history_key, ELECTOR_KEY_SIZE);
 			return history_key;
@@ -476,6 +503,8 @@ value_json(ElectorKey key, const ElectorChange *change)
 			return elector_term_to_json(&change->term);
 		case ELECTOR_KEY_REQUEST:
 			return elector_request_to_json(&change->request);
+		case ELECTOR_KEY_SETTINGS:
+			return elector_settings_to_json(&change->settings);
 		case ELECTOR_KEY_HISTORY:
 			return elector_history_to_json(&change->history);
 		case ELECTOR_KEYS:

@@ -210,7 +210,6 @@ release(const ElectorProgram *program)
 	char	   *path = psprintf("%s/%s", program->data_directory, ELECTOR_LEADERSHIP_FILE);
 	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
 	ElectorLeadership leadership;
-	ElectorTodo todo;
 
 	if (text == NULL)
 		return true;
@@ -219,10 +218,7 @@ release(const ElectorProgram *program)
 		elector_leadership_parse(text, &leadership) &&
 		strcmp(leadership.instance, program->instance) == 0 &&
 		strcmp(leadership.node, program->node) == 0)
-	{
-		read_todo(program, &todo);
-		elector_release(program, &leadership, &todo);
-	}
+		elector_release(program, &leadership);
 	return elector_disk_remove(path);
 }
 

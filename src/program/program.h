@@ -104,8 +104,7 @@ extern bool elector_stop_requested(void);
 
 /* release.c */
 extern void elector_release(const ElectorProgram *program,
-							const ElectorLeadership *leadership,
-							const ElectorTodo *todo);
+							const ElectorLeadership *leadership);
 extern bool elector_find_leader(const ElectorProgram *program,
 								ElectorLeader *leader);
 

@@ -30,6 +30,9 @@
 #define REQUEST_BOUND	(700 * INT64CONST(1000))
 #define PAUSE			(50 * 1000L)
 
+/* A stop that took longer than this was another boot's. */
+#define RELEASE_STALE	(24 * 3600 * INT64CONST(1000000))
+
 typedef struct Talk
 {
 	ElectorEtcd *etcd;
@@ -162,9 +165,18 @@ shutdown_position(const char *data_directory)
 	return position;
 }
 
+/* For how long nothing has been written, if the server was stopped as planned. */
+static int32
+stopping_ms(const ElectorLeadership *leadership)
+{
+	int64		since = leadership->stopped_at;
+	int64		now = microseconds();
+
+	return since > 0 && since <= now && now - since < RELEASE_STALE ? (now - since) / 1000 : -1;
+}
+
 void
-elector_release(const ElectorProgram *program, const ElectorLeadership *leadership,
-				const ElectorTodo *todo)
+elector_release(const ElectorProgram *program, const ElectorLeadership *leadership)
 {
 	ElectorPosition position = shutdown_position(program->data_directory);
 	ElectorChange *change;
@@ -188,8 +200,9 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 			else
 			{
 				/* What `term` says of another leadership is left alone. */
-				elector_change_release(change, &talk.mirror->cluster, leadership, &position,
-									   todo->kind == ELECTOR_TODO_HANDOVER ? todo->leader : "");
+				elector_change_release(change, &talk.mirror->cluster, leadership,
+									   position.lsn != 0 ? &position : NULL,
+									   stopping_ms(leadership));
 				if (talk_commit(&talk, elector_mirror_txn(talk.mirror, change)))
 					over = released = talk.succeeded;
 			}

@@ -16,8 +16,8 @@
 
 static ElectorTime refresh_since = 0;
 
-/* The call whose switchover is being written to etcd. */
-static ElectorCall *requesting = NULL;
+/* The call for which something is being written to etcd. */
+static ElectorCall *writing = NULL;
 
 /* --- answering --- */
 
@@ -79,65 +79,104 @@ serve_establish(ElectorCall *call)
 		answer_call(call, true, "not as fenced");
 }
 
-/* Why a switchover to the target cannot be; false if nothing speaks against it. */
-static bool
-refuse_switchover(const ElectorView *view, const char *target, char *why, size_t size)
+/* What the operator asks for is written to etcd, one thing at a time. */
+static void
+serve_switchover(ElectorCall *call, bool only_check)
 {
-	const ElectorNode *node = elector_cluster_node(elector_worker->elector.cluster, target);
+	Elector    *elector = &elector_worker->elector;
+	const ElectorView *view = &elector->view;
+	char		target[ELECTOR_NAME_SIZE] = "";
+	ElectorReason why;
+	int64		at;
+	int			wait;
+	int			heir;
 
-	if (!view->known)
-		snprintf(why, size, "etcd does not answer");
-	else if (!view->leader.present || !view->term.opened ||
-			 view->term.term != view->leader.term)
-		snprintf(why, size, "there is no leader at the moment");
-	else if (view->request.present && view->request.term == view->leader.term)
-		snprintf(why, size, "another switchover is under way");
-	else if (target[0] == '\0')
-		return false;
-	else if (strcmp(target, view->leader.node) == 0)
-		snprintf(why, size, "\"%s\" is the leader already", target);
-	else if (node == NULL || !node->member.present)
-		snprintf(why, size, "\"%s\" is no member of the cluster; see elector_status", target);
-	else if (!node->alive.present)
-		snprintf(why, size, "\"%s\" is not alive; see elector_status", target);
-	else if (!node->member.candidate)
-		snprintf(why, size, "\"%s\" is not a candidate (pg_elector.candidate)", target);
-	else
-		return false;
-	return true;
+	if (sscanf(call->argument, INT64_FORMAT " %d %63s", &at, &wait, target) < 2)
+	{
+		answer_call(call, true, "malformed request");
+		return;
+	}
+	elector_observe(elector);
+	heir = elector_judge_switchover(view, target, &why);
+	if (heir < 0)
+	{
+		answer_call(call, true, elector_reason_sentence(why));
+		return;
+	}
+	if (only_check)
+	{
+		answer_call(call, false, view->peers[heir].node);
+		return;
+	}
+	writing = call;
+
+	/* At a time that is still to come, the best may be another. */
+	call->request = elector_request_switchover(elector, at != 0 ? target : view->peers[heir].node, at);
+	call->request_term = view->leader.term;
+
+	/* The session of who asks the leader itself would end by it. */
+	if (!wait || at != 0 || strcmp(view->leader.node, elector_node) == 0)
+		call->request = 0;
+	strlcpy(call->argument, view->peers[heir].node, sizeof(call->argument));
 }
 
 static void
-serve_switchover(ElectorCall *call)
+serve_cancel(ElectorCall *call)
 {
 	Elector    *elector = &elector_worker->elector;
-	char		why[ELECTOR_TEXT_SIZE];
+	const ElectorView *view = &elector->view;
 
 	elector_observe(elector);
-	if (refuse_switchover(&elector->view, call->argument, why, sizeof(why)))
+	if (!view->known)
+		answer_call(call, true, elector_reason_sentence(ELECTOR_BECAUSE_ETCD_UNKNOWN));
+	else if (!view->request.present || view->request.refused[0] != '\0')
+		answer_call(call, false, "");
+	else if (!view->leader.present)
+		answer_call(call, true, "it takes place already");
+	else
 	{
-		answer_call(call, true, why);
-		return;
+		writing = call;
+		call->request = 0;
+		strlcpy(call->argument, "canceled", sizeof(call->argument));
+		elector_refuse_request(elector, psprintf("it was canceled on node \"%s\"", elector_node));
 	}
-	requesting = call;
-	elector_request_switchover(elector, call->argument);
+}
+
+static void
+serve_pause(ElectorCall *call, bool pause)
+{
+	Elector    *elector = &elector_worker->elector;
+
+	elector_observe(elector);
+	if (!elector->view.known)
+		answer_call(call, true, elector_reason_sentence(ELECTOR_BECAUSE_ETCD_UNKNOWN));
+	else if (elector->view.paused == pause)
+		answer_call(call, false, "");
+	else
+	{
+		writing = call;
+		call->request = 0;
+		elector_set_paused(elector, pause, call->argument);
+		strlcpy(call->argument, "changed", sizeof(call->argument));
+	}
 }
 
 /* etcd has answered. */
 void
-elector_calls_requested(const ElectorErrandResult *result)
+elector_calls_written(ElectorDeed deed, const ElectorErrandResult *result)
 {
-	ElectorCall *call = requesting;
+	ElectorCall *call = writing;
 
-	requesting = NULL;
-	if (call == NULL)
+	if (call == NULL || (deed != ELECTOR_DEED_REQUEST && deed != ELECTOR_DEED_REFUSE &&
+						 deed != ELECTOR_DEED_SETTINGS))
 		return;
-	if (result->status == ELECTOR_ETCD_OK && result->succeeded)
+	writing = NULL;
+	if (result->status != ELECTOR_ETCD_OK)
+		answer_call(call, true, "etcd did not confirm the request; see elector_status whether it takes place");
+	else if (!result->succeeded)
+		answer_call(call, true, "the leader has changed meanwhile, or another change is under way");
+	else if (call->request == 0)
 		answer_call(call, false, call->argument);
-	else
-		answer_call(call, true, result->status == ELECTOR_ETCD_OK ?
-					"the leader has changed meanwhile, or another switchover is under way" :
-					"etcd did not confirm the request; see elector_status whether it takes place");
 }
 
 static void
@@ -155,6 +194,26 @@ serve_refresh(void)
 	}
 }
 
+/* Does serving it write to etcd? */
+static bool
+is_written(ElectorCallKind kind)
+{
+	switch (kind)
+	{
+		case ELECTOR_CALL_SWITCHOVER:
+		case ELECTOR_CALL_CANCEL:
+		case ELECTOR_CALL_PAUSE:
+		case ELECTOR_CALL_RESUME:
+			return true;
+		case ELECTOR_CALL_FENCE:
+		case ELECTOR_CALL_ESTABLISH:
+		case ELECTOR_CALL_CHECK:
+		case ELECTOR_CALL_REFRESH:
+			return false;
+	}
+	pg_unreachable();
+}
+
 void
 elector_calls_serve(void)
 {
@@ -167,7 +226,7 @@ elector_calls_serve(void)
 		asked = call->state == ELECTOR_CALL_ASKED;
 
 		/* A transaction at a time: a request waits for the one under way. */
-		if (asked && call->kind == ELECTOR_CALL_SWITCHOVER && elector_worker->elector.acting)
+		if (asked && is_written(call->kind) && elector_worker->elector.acting)
 			asked = false;
 		if (asked)
 			call->state = ELECTOR_CALL_TAKEN;
@@ -183,7 +242,19 @@ elector_calls_serve(void)
 				serve_establish(call);
 				break;
 			case ELECTOR_CALL_SWITCHOVER:
-				serve_switchover(call);
+				serve_switchover(call, false);
+				break;
+			case ELECTOR_CALL_CHECK:
+				serve_switchover(call, true);
+				break;
+			case ELECTOR_CALL_CANCEL:
+				serve_cancel(call);
+				break;
+			case ELECTOR_CALL_PAUSE:
+				serve_pause(call, true);
+				break;
+			case ELECTOR_CALL_RESUME:
+				serve_pause(call, false);
 				break;
 			case ELECTOR_CALL_REFRESH:
 				serve_refresh();
@@ -208,6 +279,42 @@ answer_fence(ElectorCall *call)
 		answer_call(call, false, text);
 	else
 		answer_call(call, true, "could not format the answer");
+}
+
+/* For how long nobody took writes, in milliseconds; -1: not known. */
+static int
+pause_of(uint64 term)
+{
+	const ElectorMirror *mirror = &elector_worker->mirror;
+
+	for (int i = mirror->nhistory - 1; i >= 0; i--)
+	{
+		if (mirror->history[i].term == term)
+			return elector_history_pause(&mirror->history[i]);
+	}
+	return -1;
+}
+
+/* The switchover that was asked for has ended one way or the other, or not yet. */
+static void
+answer_switchover(ElectorCall *call)
+{
+	const ElectorView *view = &elector_worker->elector.view;
+	const ElectorRequest *request = &view->request;
+
+	if (call->request == 0 || call == writing || !view->known)
+		return;
+	if (view->term.term > call->request_term && view->term.opened)
+		answer_call(call, false, psprintf("%s " UINT64_FORMAT " %d", view->term.node,
+										  view->term.term, pause_of(view->term.term)));
+	else if (request->present && request->id == call->request &&
+			 strcmp(request->node, elector_node) == 0)
+	{
+		if (request->refused[0] != '\0')
+			answer_call(call, true, request->refused);
+	}
+	else if (view->term.term == call->request_term)
+		answer_call(call, true, "another change came before it");
 }
 
 /* Have all peers that answer at all given a fresh report? */
@@ -240,6 +347,8 @@ elector_calls_answer(void)
 
 		if (is_taken(call, ELECTOR_CALL_FENCE))
 			answer_fence(call);
+		else if (is_taken(call, ELECTOR_CALL_SWITCHOVER))
+			answer_switchover(call);
 		else if (fresh && is_taken(call, ELECTOR_CALL_REFRESH))
 			answer_call(call, false, "");
 	}

@@ -68,8 +68,8 @@ answered(void *arg, const ElectorEtcdReply *reply)
 	}
 
 	elector_heard(&elector_worker->elector, errand, &result);
-	if (errand->kind == ELECTOR_ERRAND_COMMIT && errand->deed == ELECTOR_DEED_REQUEST)
-		elector_calls_requested(&result);
+	if (errand->kind == ELECTOR_ERRAND_COMMIT)
+		elector_calls_written(errand->deed, &result);
 	pfree(errand);
 }
 

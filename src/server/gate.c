@@ -287,6 +287,7 @@ check_statement(void)
 {
 	if (session_exempt || IsParallelWorker() || IsAutoVacuumWorkerProcess())
 		return;
+	elector_drain_pass();
 	if (!reads_open())
 		refuse("execute statement");
 }
@@ -380,6 +381,8 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 
 	if (!IsAutoVacuumWorkerProcess())
 	{
+		if (!session_exempt && !IsA(statement, TransactionStmt))
+			elector_drain_pass();
 		if (!RecoveryInProgress() && utility_writes(statement))
 		{
 			if (!elector_gate_is_open())

@@ -36,6 +36,7 @@ extern int	elector_lease_margin;	/* milliseconds */
 extern int	elector_fence_timeout;	/* milliseconds */
 extern int	elector_cold_start_wait;	/* milliseconds */
 extern int	elector_failover_cooldown;	/* milliseconds */
+extern int	elector_drain_timeout;	/* milliseconds */
 extern bool elector_candidate;
 extern int	elector_priority;
 extern char *elector_zone;
@@ -71,7 +72,11 @@ typedef enum ElectorCallKind
 {
 	ELECTOR_CALL_FENCE,			/* argument and answer are JSON */
 	ELECTOR_CALL_ESTABLISH,
-	ELECTOR_CALL_SWITCHOVER,	/* argument: target */
+	ELECTOR_CALL_SWITCHOVER,	/* argument: when, whether to wait, target */
+	ELECTOR_CALL_CHECK,			/* likewise, and nothing is done */
+	ELECTOR_CALL_CANCEL,		/* the switchover that was asked for */
+	ELECTOR_CALL_PAUSE,			/* argument: why */
+	ELECTOR_CALL_RESUME,
 	ELECTOR_CALL_REFRESH		/* ask the peers for fresh reports */
 } ElectorCallKind;
 
@@ -92,6 +97,8 @@ typedef struct ElectorCall
 	ElectorCallState state;
 	ElectorCallKind kind;
 	bool		failed;			/* answer is an error message */
+	int64		request;		/* worker's: the switchover it waits for; 0: none ... */
+	uint64		request_term;	/* ... and under which leadership that was */
 	char		argument[ELECTOR_CALL_SIZE];
 	char		answer[ELECTOR_CALL_SIZE];
 } ElectorCall;
@@ -213,6 +220,21 @@ extern bool elector_gate_drained(void);
 
 /* End the backends whose commits have not. */
 extern void elector_gate_terminate(void);
+
+/* --- before a planned stop (drain.c) --- */
+
+extern Size elector_drain_size(void);
+extern void elector_drain_startup(void);
+extern void elector_drain_install(void);
+
+/* In a backend, before a statement: if it begins a transaction, it may have to wait. */
+extern void elector_drain_pass(void);
+
+/* For the worker: transactions that begin wait until then; 0: they do not. */
+extern void elector_drain_begin(ElectorTime until);
+
+/* For the worker: is no transaction under way but those that wait? */
+extern bool elector_drain_done(void);
 
 /* --- the standby side (standby.c) --- */
 

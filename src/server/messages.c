@@ -71,8 +71,10 @@ static const ElectorField order_fields[] = {
 	FIELD(ElectorOrder, revoked, STRING),
 	FIELD(ElectorOrder, note, STRING),
 	FIELD(ElectorOrder, automatic, BOOL),
+	FIELD(ElectorOrder, notice_ms, MILLISECONDS),
 	FIELD(ElectorOrder, lock_ms, MILLISECONDS),
 	FIELD(ElectorOrder, revoke_ms, MILLISECONDS),
+	FIELD(ElectorOrder, choose_ms, MILLISECONDS),
 	ELECTOR_END_OF_FIELDS
 };
 

@@ -49,6 +49,7 @@ _PG_init(void)
 
 	elector_standby_install();
 	elector_gate_install();
+	elector_drain_install();
 	elector_restart_install();
 	register_worker();
 }

@@ -274,6 +274,13 @@ port_checkpoint(void *world, bool begin)
 	return last_checkpoint() != before;
 }
 
+static bool
+port_drain(void *world, ElectorTime until)
+{
+	elector_drain_begin(until);
+	return elector_drain_done();
+}
+
 static void
 port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 {
@@ -365,6 +372,7 @@ static const ElectorPorts ports = {
 	.newest_timeline = port_newest_timeline,
 	.wake = port_wake,
 	.checkpoint = port_checkpoint,
+	.drain = port_drain,
 	.restart = port_restart,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
@@ -395,6 +403,7 @@ elector_ports_settings(Elector *elector)
 	settings->fence_timeout = (ElectorTime) elector_fence_timeout * 1000;
 	settings->cold_start_wait = (ElectorTime) elector_cold_start_wait * 1000;
 	settings->failover_cooldown = (ElectorTime) elector_failover_cooldown * 1000;
+	settings->drain_timeout = (ElectorTime) elector_drain_timeout * 1000;
 	settings->maximum_lag = elector_maximum_lag < 0 ? -1 :
 		(int64_t) elector_maximum_lag * 1024;
 	settings->may_rejoin = elector_rejoin != ELECTOR_REJOIN_OFF;

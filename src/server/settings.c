@@ -33,6 +33,7 @@ int			elector_lease_margin = 1000;
 int			elector_fence_timeout = 1000;
 int			elector_cold_start_wait = 30000;
 int			elector_failover_cooldown = 30000;
+int			elector_drain_timeout = 200;
 bool		elector_candidate = true;
 int			elector_priority = 100;
 char	   *elector_zone = NULL;
@@ -307,6 +308,12 @@ define_time_settings(void)
 							&elector_failover_cooldown, 30000, 0, INT_MAX / 2, PGC_SIGHUP,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.drain_timeout",
+							"How long a switchover waits for transactions under way to end.",
+							"New ones wait meanwhile.",
+							&elector_drain_timeout, 200, 0, 60000, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
 }
 
 /* Settings with a check that a configuration file can fail. */
@@ -315,7 +322,7 @@ static const char *const checked_settings[] = {
 	"pg_elector.conninfo", "pg_elector.zone", "pg_elector.candidate",
 	"pg_elector.priority", "pg_elector.lease_ttl", "pg_elector.lease_margin",
 	"pg_elector.fence_timeout", "pg_elector.cold_start_wait",
-	"pg_elector.failover_cooldown", "pg_elector.maximum_lag",
+	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
 	"pg_elector.durability", "pg_elector.admin_roles", "pg_elector.rejoin"
 };
 

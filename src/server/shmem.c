@@ -30,6 +30,7 @@ void
 elector_shmem_request(void)
 {
 	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(elector_drain_size());
 	RequestNamedLWLockTranche(ELECTOR_LIBRARY, 1);
 }
 
@@ -69,6 +70,7 @@ elector_shmem_startup(void)
 		for (int i = 0; i < MaxBackends; i++)
 			pg_atomic_init_u32(&elector_shared->marks[i], 0);
 	}
+	elector_drain_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -11,6 +11,7 @@
  */
 #include "library.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -29,11 +30,17 @@ PG_FUNCTION_INFO_V1(elector_fence);
 PG_FUNCTION_INFO_V1(elector_establish);
 PG_FUNCTION_INFO_V1(elector_report);
 PG_FUNCTION_INFO_V1(elector_switchover);
+PG_FUNCTION_INFO_V1(elector_cancel_switchover);
+PG_FUNCTION_INFO_V1(elector_pause);
+PG_FUNCTION_INFO_V1(elector_resume);
 PG_FUNCTION_INFO_V1(elector_term);
 PG_FUNCTION_INFO_V1(elector_is_leader);
 PG_FUNCTION_INFO_V1(elector_status_rows);
 PG_FUNCTION_INFO_V1(elector_lease_rows);
 PG_FUNCTION_INFO_V1(elector_history_rows);
+
+/* A switchover is waited for so long, unless it is said otherwise. */
+#define SWITCHOVER_BOUND_MS 60000
 
 static void
 need_library(void)
@@ -192,31 +199,132 @@ elector_report(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(text));
 }
 
+/* When, in milliseconds since 1970; it must be still to come. */
+static int64
+scheduled_time(TimestampTz at)
+{
+	if (TIMESTAMP_NOT_FINITE(at) || at <= GetCurrentTimestamp())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the time of the switchover is not in the future"),
+				 errhint("Leave it out to switch over at once.")));
+	return at / 1000 + (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+}
+
+/* In milliseconds. */
+static int
+bound_of(const Interval *interval)
+{
+	double		seconds = (interval->month * (double) DAYS_PER_MONTH + interval->day) * SECS_PER_DAY +
+	interval->time / (double) USECS_PER_SEC;
+
+	if (seconds <= 0 || seconds > SECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the timeout must be more than nothing, and one day at most")));
+	return (int) (seconds * 1000);
+}
+
 /*
- * elector_switchover(target text) returns text: ask the leader to hand over.
- * Returns the target, or NULL where the leader is left to choose.
+ * elector_switchover(target text, wait boolean, timeout interval, dry_run boolean,
+ * at timestamptz) returns (leader text, term bigint, pause_ms integer): have the
+ * leader hand over.  leader is who will lead, or does lead where that was waited for;
+ * then the term and the pause are known.
  */
 Datum
 elector_switchover(PG_FUNCTION_ARGS)
 {
 	char	   *target = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		wait = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
+	int			bound = PG_ARGISNULL(2) ? SWITCHOVER_BOUND_MS : bound_of(PG_GETARG_INTERVAL_P(2));
+	bool		dry_run = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	int64		at = PG_ARGISNULL(4) ? 0 : scheduled_time(PG_GETARG_TIMESTAMPTZ(4));
+	TupleDesc	description;
+	Datum		values[3];
+	bool		nulls[3] = {false, true, true};
+	char		leader[ELECTOR_NAME_SIZE] = "";
+	int64		term;
+	int			pause;
 	char	   *answer;
 
 	need_library();
-	if (!PG_ARGISNULL(0) && !elector_name_valid(target))
+	if (get_call_result_type(fcinfo, NULL, &description) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (target[0] != '\0' && !elector_name_valid(target))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" is not the name of a node", target),
 				 errhint("See elector_status for the nodes.")));
-	answer = ask_worker(ELECTOR_CALL_SWITCHOVER, target, 10000, "switch over");
+
+	/* What is checked is what the members say now. */
+	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
+	answer = ask_worker(dry_run ? ELECTOR_CALL_CHECK : ELECTOR_CALL_SWITCHOVER,
+						psprintf(INT64_FORMAT " %d %s", at, wait, target), bound,
+						target[0] == '\0' ? "switch over" : psprintf("switch over to \"%s\"", target));
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the switchover did not end in time"),
+				 errhint("It may still take place: see elector_status, or cancel it with elector_cancel_switchover().")));
+	switch (sscanf(answer, "%63s " INT64_FORMAT " %d", leader, &term, &pause))
+	{
+		case 3:
+			nulls[2] = pause < 0;
+			values[2] = Int32GetDatum(pause);
+			/* FALLTHROUGH */
+		case 2:
+			nulls[1] = false;
+			values[1] = Int64GetDatum(term);
+	}
+	if (target[0] != '\0' && strcmp(target, leader) != 0)
+		ereport(WARNING,
+				(errmsg("node \"%s\" leads instead of \"%s\"", leader, target),
+				 errhint("elector_history and the log of \"%s\" tell why.", target)));
+	values[0] = CStringGetTextDatum(leader);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(description), values, nulls)));
+}
+
+/* Ask for a change that is written to etcd.  True if anything has changed. */
+static bool
+change_cluster(ElectorCallKind kind, const char *argument, const char *what)
+{
+	char	   *answer;
+
+	need_library();
+	answer = ask_worker(kind, argument, 10000, what);
 	if (answer == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the elector of this node does not answer"),
-				 errhint("See elector_status whether the switchover takes place.")));
-	if (answer[0] == '\0')
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(answer));
+				 errhint("See elector_status whether it has happened.")));
+	return answer[0] != '\0';
+}
+
+/* elector_cancel_switchover() returns boolean: was there one to cancel? */
+Datum
+elector_cancel_switchover(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_CANCEL, "", "cancel the switchover"));
+}
+
+/* elector_pause(reason text) returns boolean: false if it was paused already. */
+Datum
+elector_pause(PG_FUNCTION_ARGS)
+{
+	char	   *reason = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (strlen(reason) >= ELECTOR_TEXT_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the reason is longer than %d bytes", ELECTOR_TEXT_SIZE - 1)));
+	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_PAUSE, reason, "pause the cluster"));
+}
+
+/* elector_resume() returns boolean: false if it was not paused. */
+Datum
+elector_resume(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_RESUME, "", "resume the cluster"));
 }
 
 /* elector_term() returns bigint: the term this node leads; NULL if it does not. */
@@ -369,10 +477,11 @@ elector_history_rows(PG_FUNCTION_ARGS)
 	for (int i = 0; i < count; i++)
 	{
 		const ElectorHistory *entry = &entries[i];
-		const int32 phases[] = {entry->lock_ms, entry->revoke_ms, entry->establish_ms,
-		entry->promote_ms, entry->open_ms};
-		Datum		values[15];
-		bool		nulls[15] = {false};
+		const int32 phases[] = {elector_history_pause(entry), entry->notice_ms, entry->lock_ms,
+			entry->revoke_ms, entry->choose_ms, entry->establish_ms, entry->promote_ms,
+		entry->open_ms};
+		Datum		values[10 + lengthof(phases)];
+		bool		nulls[10 + lengthof(phases)] = {false};
 
 		values[0] = Int64GetDatum((int64) entry->term);
 		values[1] = CStringGetTextDatum(entry->node);

@@ -43,7 +43,7 @@ extern void elector_ports_settings(Elector *elector);
 extern void elector_calls_reset(void);
 extern void elector_calls_serve(void);
 extern void elector_calls_answer(void);
-extern void elector_calls_requested(const ElectorErrandResult *result);
+extern void elector_calls_written(ElectorDeed deed, const ElectorErrandResult *result);
 extern void elector_calls_peer_answered(const char *node, ElectorQuestion question,
 										const char *answer, const char *error);
 

@@ -218,6 +218,10 @@ check_take(World *world, const Server *server, int64_t token, const ElectorTerm 
 		world_violation(world, "I3", "%s takes term %llu after term %llu", world_name(server),
 						(unsigned long long) after->term, (unsigned long long) world->taken_term);
 	world->taken_term = after->term;
+	if (before != NULL && after->opened_term != 0 && etcd_paused(world) &&
+		strcmp(before->node, world->names[server->node]) != 0)
+		world_violation(world, "pause", "%s takes the leader key while the cluster is paused",
+						world_name(server));
 	if (etcd_leader(world) != NULL)
 		world_violation(world, "I4", "%s takes the leader key of %s", world_name(server),
 						etcd_leader(world)->node);

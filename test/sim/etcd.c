@@ -75,6 +75,14 @@ store_key(ElectorKey key, int node)
 	return key == ELECTOR_KEY_ALIVE ? alive_key(node) : (int) key;
 }
 
+bool
+etcd_paused(const World *world)
+{
+	const Kv   *kv = &world->etcd.kvs[ELECTOR_KEY_SETTINGS];
+
+	return kv->present && ((const ElectorClusterSettings *) kv->value)->paused;
+}
+
 const ElectorTerm *
 etcd_term(const World *world)
 {
@@ -194,7 +202,16 @@ apply(World *world, ElectorCluster *cluster, int key, const Kv *kv)
 			{
 				cluster->request = *(const ElectorRequest *) kv->value;
 				cluster->request.present = true;
-				cluster->request.create_revision = kv->create;
+				cluster->request.mod_revision = kv->mod;
+			}
+			break;
+		case ELECTOR_KEY_SETTINGS:
+			memset(&cluster->settings, 0, sizeof(cluster->settings));
+			if (kv->present)
+			{
+				cluster->settings = *(const ElectorClusterSettings *) kv->value;
+				cluster->settings.present = true;
+				cluster->settings.mod_revision = kv->mod;
 			}
 			break;
 		case ELECTOR_KEY_MEMBER:
@@ -408,12 +425,13 @@ change_value(World *world, const ElectorChange *change, ElectorKey key)
 {
 	const void *values[ELECTOR_KEYS] = {
 		&change->system, &change->member, &change->alive, &change->leader,
-		&change->election, &change->term, &change->request, &change->history
+		&change->election, &change->term, &change->request, &change->settings,
+		&change->history
 	};
 	const size_t sizes[ELECTOR_KEYS] = {
 		sizeof(change->system), sizeof(change->member), sizeof(change->alive),
 		sizeof(change->leader), sizeof(change->election), sizeof(change->term),
-		sizeof(change->request), sizeof(change->history)
+		sizeof(change->request), sizeof(change->settings), sizeof(change->history)
 	};
 	void	   *copy = world_alloc(world, sizes[key]);
 

@@ -28,7 +28,9 @@ typedef enum FaultKind
 	FAULT_PAUSE_ELECTOR,
 	FAULT_STOP,					/* pg_ctl stop */
 	FAULT_RESTART,				/* pg_ctl restart */
-	FAULT_SWITCHOVER,
+	FAULT_SWITCHOVER,			/* requested, at once or for later */
+	FAULT_CANCEL,				/* of a switchover */
+	FAULT_PAUSE,				/* of the cluster, by the operator */
 	FAULT_CUT_PAIR,
 	FAULT_CUT_ONE_WAY,
 	FAULT_CUT_PEERS,			/* from all other nodes */
@@ -64,6 +66,8 @@ static const char *const names[FAULTS] = {
 	[FAULT_STOP] = "stopped",
 	[FAULT_RESTART] = "restarted",
 	[FAULT_SWITCHOVER] = "switchover requested",
+	[FAULT_CANCEL] = "switchover canceled",
+	[FAULT_PAUSE] = "cluster paused",
 	[FAULT_CUT_PAIR] = "pair cut",
 	[FAULT_CUT_ONE_WAY] = "cut one way",
 	[FAULT_CUT_PEERS] = "cut off from its peers",
@@ -129,7 +133,7 @@ static const FaultKind themes[THEMES][8] = {
 	[THEME_MEDDLING] = {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
 	FAULT_ETCD_RESTORED, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW},
 	[THEME_HANDOVER] = {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
-	FAULT_PAUSE_ELECTOR, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_POWER}
+	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}
 };
 
 static int
@@ -234,19 +238,53 @@ cut_etcd(World *world, int node, int by, bool there, bool back)
 	}
 }
 
-static void
-request_switchover(World *world, Server *server)
+/* Its operator is told what etcd said last. */
+static bool
+can_be_asked(Server *server)
 {
-	const ElectorView *view = &server->elector.view;
-
 	if (!server->running || server->elector.acting || !server_accepts(server))
-		return;
+		return false;
 	elector_observe(&server->elector);
-	if (!view->known || !view->leader.present || !view->term.opened ||
-		view->term.term != view->leader.term ||
-		(view->request.present && view->request.term == view->leader.term))
+	return server->elector.view.known;
+}
+
+/* To whom it likes, or to the one of that number; at once, or so much later. */
+static void
+request_switchover(World *world, Server *server, int target, ElectorTime later)
+{
+	Elector    *elector = &server->elector;
+	const char *name = target < world->nnodes ? world->names[target] : "";
+	ElectorReason why;
+
+	if (can_be_asked(server) && elector_judge_switchover(&elector->view, name, &why) >= 0)
+		elector_request_switchover(elector, name,
+								   later == 0 ? 0 : elector->view.wall_ms + later / MS);
+}
+
+static void
+cancel_switchover(Server *server)
+{
+	if (can_be_asked(server) && server->elector.view.request.present)
+		elector_refuse_request(&server->elector, "canceled");
+}
+
+/* Until some node has done it. */
+static void
+resume(World *world, Server *none, void *payload, int64_t number)
+{
+	if (!etcd_paused(world))
 		return;
-	elector_request_switchover(&server->elector, "");
+	for (int i = 0; i < world->nservers; i++)
+	{
+		Server	   *server = &world->servers[i];
+
+		if (server->exists && can_be_asked(server) && server->elector.view.paused)
+		{
+			elector_set_paused(&server->elector, false, "");
+			break;
+		}
+	}
+	world_later(world, NULL, world->now + 300 * MS, resume, NULL, 0);
 }
 
 /*
@@ -391,7 +429,18 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 			break;
 		case FAULT_SWITCHOVER:
 			if (by > 0)
-				request_switchover(world, server);
+				request_switchover(world, server, fault->amount % 2 ? fault->b : world->nnodes,
+								   fault->amount % 4 == 0 ? fault->amount * 100 * MS : 0);
+			break;
+		case FAULT_CANCEL:
+			if (by > 0)
+				cancel_switchover(server);
+			break;
+		case FAULT_PAUSE:
+			if (by < 0)
+				resume(world, NULL, NULL, 0);
+			else if (can_be_asked(server))
+				elector_set_paused(&server->elector, true, "");
 			break;
 		case FAULT_CUT_PAIR:
 			if (server->index == fault->b)

@@ -621,6 +621,19 @@ port_checkpoint(void *world, bool begin)
 	return step(server) && server->world->now >= server->checkpoint_done;
 }
 
+static bool
+port_drain(void *world, ElectorTime until)
+{
+	Server	   *server = world;
+
+	if (!step(server))
+		return false;
+	server->drain_until = until;
+
+	/* Some transactions have more to do before they commit. */
+	return server->marks == 0 && chance_one_in(&server->world->chance, 3);
+}
+
 static void
 port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 {
@@ -760,6 +773,7 @@ const ElectorPorts sim_ports = {
 	.newest_timeline = port_newest_timeline,
 	.wake = port_wake,
 	.checkpoint = port_checkpoint,
+	.drain = port_drain,
 	.restart = port_restart,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,

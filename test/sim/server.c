@@ -118,6 +118,7 @@ clear_shared_memory(Server *server)
 	server->opened_term = 0;
 	server->upstream_term = 0;
 	server->led_term = 0;
+	server->drain_until = 0;
 	server->marks = 0;
 }
 
@@ -326,7 +327,8 @@ client_writes(World *world, Server *server, void *payload, int64_t number)
 			server->lsn += OTHER_WAL_SIZE;
 			server_wal_flushed(server);
 		}
-		if (!gate_is_open(server))
+		if (!gate_is_open(server) ||
+			server_local(server, world->now) < server->drain_until)
 			continue;
 		server->marks++;
 		if (world->disk_slow_until > world->now)
@@ -811,8 +813,8 @@ server_program_answered(Server *server, const EtcdReply *reply)
 		position.timeline = server_timeline(server);
 		position.lsn = server->checkpoint;
 	}
-	elector_change_release(&change, &server->program_cluster, &server->leadership, &position,
-						   server->todo.kind == ELECTOR_TODO_HANDOVER ? server->todo.leader : "");
+	elector_change_release(&change, &server->program_cluster, &server->leadership,
+						   server->checkpoint != 0 ? &position : NULL, -1);
 	errand.deed = ELECTOR_DEED_RELEASE;
 	errand.bound = REQUEST_BOUND;
 	errand.change = &change;

@@ -238,6 +238,7 @@ struct Server
 	uint64_t	opened_term;
 	uint64_t	upstream_term;
 	uint64_t	led_term;
+	ElectorTime drain_until;
 	int			marks;			/* commits under way */
 
 	/* elector */
@@ -449,6 +450,7 @@ extern void etcd_back_up(World *world);
 extern void etcd_compact(World *world);
 extern void etcd_delete_leader(World *world);
 extern bool etcd_has_lease(const World *world, int64_t lease);
+extern bool etcd_paused(const World *world);
 extern const ElectorTerm *etcd_term(const World *world);
 extern const ElectorLeader *etcd_leader(const World *world);
 

@@ -186,16 +186,34 @@ world_linked(const World *world, const Server *from, const Server *to)
 
 /* --- settings --- */
 
+/* Narrow, as wide as any clock may be wrong, or wider. */
+static ElectorTime
+choose_margin(Chance *chance, ElectorTime ttl)
+{
+	switch (chance_between(chance, 0, 3))
+	{
+		case 0:
+			return ttl / 200 + 5 * MS;
+		case 1:
+			return ttl / 5;
+		case 2:
+			return ttl / 2;
+		default:
+			return ttl / 10;
+	}
+}
+
 static void
 choose_settings(World *world)
 {
 	Chance	   *chance = &world->chance;
 	const ElectorTime ttls[] = {2, 2, 3, 5, 10, 10, 20};
 	ElectorTime ttl = ttls[chance_between(chance, 0, 6)] * SEC;
-	ElectorTime margin = chance_one_in(chance, 3) ? ttl / 200 + 5 * MS : ttl / 10;
+	ElectorTime margin = choose_margin(chance, ttl);
 	ElectorTime fence_timeout = chance_between(chance, 1, 10) * 100 * MS;
 	ElectorTime cold_start_wait = chance_between(chance, 0, 30) * SEC;
 	ElectorTime cooldown = chance_one_in(chance, 2) ? 0 : chance_between(chance, 1, 30) * SEC;
+	ElectorTime drain_timeout = chance_between(chance, 0, 500) * MS;
 	int			rejoin = (int) chance_between(chance, 0, 7);
 
 	world->theme = chance_one_in(chance, 3) ? THEME_ANY :
@@ -224,6 +242,7 @@ choose_settings(World *world)
 		settings->fence_timeout = fence_timeout;
 		settings->cold_start_wait = cold_start_wait;
 		settings->failover_cooldown = cooldown;
+		settings->drain_timeout = drain_timeout;
 		settings->maximum_lag = chance_one_in(chance, 4) ? 200 : -1;
 		settings->may_rejoin = rejoin != 0;
 		settings->may_clone = rejoin > 4;
@@ -245,7 +264,9 @@ choose_settings(World *world)
 		}
 	}
 
-	/* What the margin is for; in parts per million. */
+	/* What the margin is for, up to a tenth; in parts per million. */
+	if (margin > ttl / 10)
+		margin = ttl / 10;
 	world->drift = margin * (chance_one_in(chance, 3) ? 950000 : 400000) / ttl;
 	world->open_bound = 30 * SEC + 4 * ttl + cold_start_wait + cooldown;
 	world->bound = 120 * SEC + 6 * ttl + cold_start_wait + cooldown;

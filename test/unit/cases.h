@@ -75,6 +75,7 @@ static const char *const case_actions[] = {
 	[ELECTOR_PROMOTE] = "promote",
 	[ELECTOR_OPEN] = "open",
 	[ELECTOR_CHECKPOINT] = "checkpoint",
+	[ELECTOR_DRAIN] = "drain",
 	[ELECTOR_HANDOVER] = "handover",
 	[ELECTOR_CANCEL] = "cancel"
 };
@@ -177,6 +178,10 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("request", request, CASE_RECORD),
 	CASE_FIELD("request.target", request.target, CASE_TEXT),
 	CASE_FIELD("request.term", request.term, CASE_UINT64),
+	CASE_FIELD("request.at", request.at, CASE_INT64),
+	CASE_FIELD("request.refused", request.refused, CASE_TEXT),
+	CASE_FIELD("paused", paused, CASE_BOOL),
+	CASE_FIELD("drain_timeout", drain_timeout, CASE_LENGTH),
 	CASE_FIELD("instance", instance, CASE_TEXT),
 	CASE_FIELD("predecessor", predecessor, CASE_TEXT),
 	CASE_FIELD("state", state, CASE_RECORD),
@@ -219,6 +224,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("backoff_until", backoff_until, CASE_TIME),
 	CASE_FIELD("handover.since", handover.since, CASE_TIME),
 	CASE_FIELD("handover.checkpointed", handover.checkpointed, CASE_BOOL),
+	CASE_FIELD("handover.drained", handover.drained, CASE_BOOL),
 	{NULL}
 };
 

@@ -293,11 +293,64 @@ is_heir(const ElectorView *view, const char *expected, ElectorReason why,
 		const char *what)
 {
 	ElectorReason blocked = ELECTOR_REASON_COUNT;
-	int			heir = elector_choose_heir(view, &blocked);
+	int			heir = elector_choose_heir(view, view->request.target, &blocked);
 
 	is_str(target_name(view, heir), expected, "heir: %s", what);
 	if (heir < 0)
 		is_str(case_reasons[blocked], case_reasons[why], "heir: %s: why", what);
+}
+
+static void
+is_judged(const ElectorView *view, const char *target, const char *expected,
+		  ElectorReason expected_why, const char *what)
+{
+	ElectorReason why = ELECTOR_REASON_COUNT;
+	int			heir = elector_judge_switchover(view, target, &why);
+
+	is_str(target_name(view, heir), expected, "switchover: %s", what);
+	if (heir >= 0)
+		return;
+	reason_seen[why] = true;
+	is_str(case_reasons[why], case_reasons[expected_why], "switchover: %s: why", what);
+}
+
+/* On any node, with what the members have said of themselves. */
+static void
+check_judge(void)
+{
+	const ElectorView asked = case_base("asked")->view;
+	ElectorView view = asked;
+
+	view.request.present = false;
+	is_judged(&view, "", "n2", 0, "to the best");
+	is_judged(&view, "n3", "n3", 0, "to a target");
+	is_judged(&view, "n1", "nobody", ELECTOR_BECAUSE_TARGET_LEADS, "to the leader");
+	is_judged(&asked, "n3", "nobody", ELECTOR_BECAUSE_CHANGING, "while another is under way");
+	view.request.present = true;
+	view.request.term--;
+	is_judged(&view, "n3", "n3", 0, "after one of an older leadership");
+	view.request.present = false;
+	view.election.present = true;
+	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_CHANGING, "while the lock is held");
+	view.election.present = false;
+	view.paused = true;
+	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_PAUSED_SWITCHOVER, "while it is paused");
+	view.paused = false;
+	view.term.opened = false;
+	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_NO_LEADER, "before the leader has opened");
+	view.leader.present = false;
+	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_NO_LEADER, "without a leader");
+	view.known = false;
+	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_ETCD_UNKNOWN, "without etcd");
+
+	/* Lag is that behind the leader, whichever node is asked. */
+	view = asked;
+	view.request.present = false;
+	strcpy(view.leader.node, "n2");
+	view.peers[1].position.lsn = view.peers[2].position.lsn + view.maximum_lag + 1;
+	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_TARGET_BEHIND, "asked on a follower, behind");
+	view.peers[1].position.lsn--;
+	is_judged(&view, "n3", "n3", 0, "asked on a follower, near enough");
 }
 
 static void
@@ -353,6 +406,7 @@ main(int argc, char **argv)
 	/* Beside the source, as the compiler was told it: from the project's root. */
 	strcpy(strrchr(directory, '/') + 1, "decide");
 	check_files(argc > 1 ? argv[1] : directory);
+	check_judge();
 	check_coverage();
 	check_fences();
 	check_orders();

@@ -114,6 +114,7 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_PROMOTE:
 		case ELECTOR_OPEN:
 		case ELECTOR_CHECKPOINT:
+		case ELECTOR_DRAIN:
 		case ELECTOR_HANDOVER:
 		case ELECTOR_CANCEL:
 			return seen->holds;
@@ -531,6 +532,9 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 			return true;
 		case ELECTOR_CHECKPOINT:
 			view->handover.checkpointed = true;
+			return true;
+		case ELECTOR_DRAIN:
+			view->handover.drained = true;
 			return true;
 		case ELECTOR_CANCEL:
 			view->request.present = false;

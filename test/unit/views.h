@@ -247,6 +247,7 @@ build(ElectorView *view, const int *digit)
 	view->handover.since = digit[HANDOVER] == 0 ? 0 :
 		digit[HANDOVER] == 3 ? NOW - 30 * SECOND : NOW - 100000;
 	view->handover.checkpointed = digit[HANDOVER] >= 2;
+	view->handover.drained = digit[HANDOVER] == 3;
 }
 
 /* What no digit changes. */

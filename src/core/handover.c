@@ -1,0 +1,178 @@
+/*
+ * handover.c
+ *	  Planned changes: who can take over, and how the leader gets there.
+ *
+ * What has to hold is looked at twice with the same eyes: by the node that is
+ * asked, so that who asks hears at once what is wrong, and by the leader, when the
+ * time has come.  Then the leader prepares whatever does not stop writes (a
+ * checkpoint, the lock), lets running transactions end for a while, and stops with
+ * a note of its heir (design, section 7).
+ *
+ * The trap: what a member has said of itself is some time old.  It serves to choose
+ * whom to hand over to; that nothing is lost is proven later, by the heir, from the
+ * position of the shutdown checkpoint (S19).
+ */
+#include "elect.h"
+
+#include <string.h>
+
+#define SECONDS(n) ((ElectorTime) (n) * 1000000)
+
+/* A requested switchover that cannot be prepared by then is refused. */
+#define PREPARE_BOUND SECONDS(20)
+
+/* How often a report that is under way is looked for. */
+#define REPORT_INTERVAL ((ElectorTime) 20000)
+
+bool
+elector_is_requested(const ElectorView *view)
+{
+	return view->request.present && view->request.refused[0] == '\0';
+}
+
+/* Why not this member?  False if it can. */
+static bool
+cannot_follow_on(const ElectorView *view, int i, ElectorLsn end, ElectorReason *why)
+{
+	const ElectorPeerView *peer = &view->peers[i];
+
+	if (strcmp(peer->node, view->leader.node) == 0)
+		*why = ELECTOR_BECAUSE_TARGET_LEADS;
+	else if (!peer->alive)
+		*why = ELECTOR_BECAUSE_TARGET_NOT_ALIVE;
+
+	/* What it said before the request may be out of date. */
+	else if (peer->reported_at == 0 || peer->reported_at < view->handover.since ||
+			 (peer->silent_since != 0 &&
+			  view->now >= peer->silent_since + view->fence_timeout / 4))
+		*why = ELECTOR_BECAUSE_TARGET_SILENT;
+	else if (!peer->candidate)
+		*why = ELECTOR_BECAUSE_TARGET_NO_CANDIDATE;
+	else if (!peer->following)
+		*why = ELECTOR_BECAUSE_TARGET_NOT_FOLLOWING;
+	else if (view->maximum_lag >= 0 &&
+			 peer->position.lsn + (uint64_t) view->maximum_lag < end)
+		*why = ELECTOR_BECAUSE_TARGET_BEHIND;
+	else
+		return false;
+	return true;
+}
+
+/* Where the leader's WAL ends, as far as is known. */
+static ElectorLsn
+leader_end(const ElectorView *view)
+{
+	int			leader = elector_find_peer(view, view->leader.node);
+
+	if (leader < 0 || leader == view->self)
+		return view->position.lsn;
+	return view->peers[leader].position.lsn;
+}
+
+int
+elector_choose_heir(const ElectorView *view, const char *target, ElectorReason *blocked)
+{
+	ElectorLsn	end = leader_end(view);
+	ElectorReason why;
+	int			best = -1;
+
+	if (target[0] != '\0')
+	{
+		best = elector_find_peer(view, target);
+		if (best < 0)
+			*blocked = ELECTOR_BECAUSE_TARGET_UNKNOWN;
+		else if (cannot_follow_on(view, best, end, blocked))
+			best = -1;
+		return best;
+	}
+
+	*blocked = ELECTOR_BECAUSE_NO_HEIR;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		const ElectorPeerView *peer = &view->peers[i];
+		int			order;
+
+		if (cannot_follow_on(view, i, end, &why))
+			continue;
+		if (best < 0)
+		{
+			best = i;
+			continue;
+		}
+		order = elector_position_compare(peer->position, view->peers[best].position);
+		if (order == 0)
+			order = elector_priority_compare(peer->priority, view->peers[best].priority);
+		if (order > 0)
+			best = i;
+	}
+	return best;
+}
+
+int
+elector_judge_switchover(const ElectorView *view, const char *target, ElectorReason *why)
+{
+	if (!view->known)
+		*why = ELECTOR_BECAUSE_ETCD_UNKNOWN;
+	else if (!view->leader.present || !view->term.opened ||
+			 view->term.term != view->leader.term)
+		*why = ELECTOR_BECAUSE_NO_LEADER;
+	else if (view->election.present ||
+			 (elector_is_requested(view) && view->request.term == view->leader.term))
+		*why = ELECTOR_BECAUSE_CHANGING;
+	else if (view->paused)
+		*why = ELECTOR_BECAUSE_PAUSED_SWITCHOVER;
+	else
+		return elector_choose_heir(view, target, why);
+	return -1;
+}
+
+/* The old leader's last moments, one step after the other. */
+static ElectorPlan
+next_step(const ElectorView *view)
+{
+	if (!view->handover.checkpointed)
+		return elector_plan(view, ELECTOR_CHECKPOINT, ELECTOR_BECAUSE_REQUESTED);
+	if (view->lock_since == 0)
+	{
+		if (view->election.present)
+			return elector_plan_wait(view, ELECTOR_BECAUSE_ELECTION_ELSEWHERE,
+									 view->handover.since + PREPARE_BOUND);
+		return elector_plan(view, ELECTOR_LOCK, ELECTOR_BECAUSE_REQUESTED);
+	}
+	if (!view->handover.drained)
+		return elector_plan(view, ELECTOR_DRAIN, ELECTOR_BECAUSE_REQUESTED);
+	return elector_plan(view, ELECTOR_HANDOVER, ELECTOR_BECAUSE_REQUESTED);
+}
+
+ElectorPlan
+elector_decide_handover(const ElectorView *view)
+{
+	ElectorPlan plan;
+	ElectorReason blocked;
+	int			heir;
+
+	if (view->request.term != view->leader.term)
+		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_VOID);
+	if (view->request.at > view->wall_ms)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_SCHEDULED,
+								 view->now + (view->request.at - view->wall_ms) * 1000);
+	if (view->paused)
+		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_PAUSED_SWITCHOVER);
+	if (view->handover.since != 0 &&
+		view->now >= view->handover.since + PREPARE_BOUND + view->drain_timeout)
+		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_TIMEOUT);
+
+	heir = elector_choose_heir(view, view->request.target, &blocked);
+	if (heir < 0)
+	{
+		/* A report may be under way; the bound above ends the waiting. */
+		if (view->handover.since == 0 ||
+			view->now < view->handover.since + 2 * view->fence_timeout)
+			return elector_plan_wait(view, ELECTOR_BECAUSE_REQUESTED,
+									 view->now + REPORT_INTERVAL);
+		return elector_plan(view, ELECTOR_CANCEL, blocked);
+	}
+	plan = next_step(view);
+	plan.target = heir;
+	return plan;
+}

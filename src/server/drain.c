@@ -1,0 +1,127 @@
+/*
+ * drain.c
+ *	  Before a planned stop: transactions under way may end, new ones wait.
+ *
+ * The worker sets a time until which a transaction that begins waits at its first
+ * statement, and looks whether any other is under way.  Those that wait are ended
+ * by the stop, and with a pooler in front of the server (pgbouncer.c) there are none
+ * of them.
+ *
+ * The trap: nobody may be left waiting.  So it is a time, as with the gate, and not
+ * a switch: if the worker dies here, they all go on.
+ */
+#include "library.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+/* How often those that wait look whether they may go on. */
+#define LOOK_MS 20
+
+/*
+ * Shared memory.
+ *
+ * until is written by the worker and read by every backend, without a lock; 0 and
+ * what is past means that nobody waits.  waiting[n] is written by the backend with
+ * process number n alone.  Nothing but politeness depends on either: a
+ * transaction that slips through is ended by the stop, like one that takes too long.
+ */
+typedef struct Drain
+{
+	pg_atomic_uint64 until;
+	pg_atomic_uint32 waiting[FLEXIBLE_ARRAY_MEMBER];
+} Drain;
+
+static Drain *drain = NULL;
+
+/* The transaction of this backend that has begun already. */
+static LocalTransactionId begun = InvalidLocalTransactionId;
+
+static bool is_waiting = false;
+
+Size
+elector_drain_size(void)
+{
+	return add_size(offsetof(Drain, waiting), mul_size(MaxBackends, sizeof(pg_atomic_uint32)));
+}
+
+void
+elector_drain_startup(void)
+{
+	bool		found;
+
+	drain = ShmemInitStruct(ELECTOR_LIBRARY " drain", elector_drain_size(), &found);
+	if (found)
+		return;
+	pg_atomic_init_u64(&drain->until, 0);
+	for (int i = 0; i < MaxBackends; i++)
+		pg_atomic_init_u32(&drain->waiting[i], 0);
+}
+
+static void
+set_waiting(bool waiting)
+{
+	if (is_waiting == waiting)
+		return;
+	is_waiting = waiting;
+	pg_atomic_write_u32(&drain->waiting[ElectorMyProcNumber()], waiting);
+}
+
+/* A statement that waited may have been canceled. */
+static void
+transaction_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		set_waiting(false);
+}
+
+void
+elector_drain_install(void)
+{
+	RegisterXactCallback(transaction_callback, NULL);
+}
+
+void
+elector_drain_pass(void)
+{
+	if (begun == MyProc->lxid)
+		return;
+	while (elector_now() < (ElectorTime) pg_atomic_read_u64(&drain->until))
+	{
+		set_waiting(true);
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
+				  PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	set_waiting(false);
+	begun = MyProc->lxid;
+}
+
+void
+elector_drain_begin(ElectorTime until)
+{
+	pg_atomic_write_u64(&drain->until, (uint64) until);
+	pg_memory_barrier();
+}
+
+bool
+elector_drain_done(void)
+{
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		const volatile PGPROC *proc = &ProcGlobal->allProcs[i];
+
+		/* what the server does for itself may be interrupted */
+		if (proc->lxid != InvalidLocalTransactionId && proc->databaseId != InvalidOid &&
+			!proc->isBackgroundWorker && !(proc->statusFlags & PROC_IS_AUTOVACUUM) &&
+			pg_atomic_read_u32(&drain->waiting[proc->pgprocno]) == 0)
+			return false;
+	}
+	return true;
+}
