@@ -241,8 +241,10 @@ milliseconds(ElectorTime since, ElectorTime until)
  * long it took to stop, or how long it had not answered.
  */
 static int32_t
-notice_ms(const ElectorView *view)
+notice_ms(const Elector *elector)
 {
+	const ElectorView *view = &elector->view;
+	ElectorTime sign;
 	int			old = elector_find_peer(view, view->term.node);
 
 	if (!view->term.present || view->term.opened_term == 0)
@@ -251,7 +253,10 @@ notice_ms(const ElectorView *view)
 		return view->term.stopping_ms;
 	if (old < 0 || old == view->self || view->peers[old].silent_since == 0)
 		return view->term.released ? 0 : -1;
-	return milliseconds(view->peers[old].silent_since, view->gone_since);
+	sign = view->peers[old].silent_since;
+	if (elector->leader_told_at > sign)
+		sign = elector->leader_told_at;
+	return milliseconds(sign, view->gone_since);
 }
 
 /* What its entry in the history will say. */
@@ -275,7 +280,7 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 	order->automatic = elector->lock_reason != ELECTOR_BECAUSE_HANDED_OVER &&
 		elector->lock_reason != ELECTOR_BECAUSE_STOPPED &&
 		elector->lock_reason != ELECTOR_BECAUSE_FIRST_LEADER;
-	order->notice_ms = notice_ms(view);
+	order->notice_ms = notice_ms(elector);
 	order->lock_ms = milliseconds(elector->gone_since, elector->lock_since);
 	order->revoke_ms = milliseconds(elector->lock_since, revoked_at);
 	order->choose_ms = milliseconds(revoked_at, view->now);

@@ -153,6 +153,23 @@ observe_etcd(Elector *elector, ElectorView *view)
 		elector->gone_since = view->now;
 }
 
+/* What others would hear from us, without asking. */
+static void
+observe_self(const Elector *elector, const ElectorView *view, ElectorPeerView *peer)
+{
+	const ElectorServer *server = &elector->server;
+
+	peer->silent_since = 0;
+	peer->reported_at = view->now;
+	peer->following = server->recovering && server->streaming &&
+		server->upstream_term == view->leader.term;
+	peer->candidate = elector->settings.candidate;
+	peer->priority = elector->settings.priority;
+	peer->position = server->position;
+	if (peer->following && server->flushed > peer->position.lsn)
+		peer->position.lsn = server->flushed;
+}
+
 static void
 observe_peers(Elector *elector, ElectorView *view)
 {
@@ -183,7 +200,10 @@ observe_peers(Elector *elector, ElectorView *view)
 		peer->position.timeline = said->report.timeline;
 		peer->position.lsn = said->report.lsn;
 		if (strcmp(peer->node, elector->settings.node) == 0)
+		{
+			observe_self(elector, view, peer);
 			view->self = view->npeers;
+		}
 		if (strcmp(peer->node, elector->establishing) == 0)
 			view->establishing = view->npeers;
 		view->npeers++;

@@ -187,6 +187,7 @@ serve_refresh(void)
 	if (refresh_since != 0)
 		return;
 	refresh_since = elector_now();
+	elector_peers_hurry();
 	for (int i = 0; i < view->npeers; i++)
 	{
 		if (i != view->self)

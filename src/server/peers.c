@@ -403,6 +403,14 @@ elector_peers_ask(const char *node, ElectorQuestion question, const char *argume
 		peer->retry_at = 0;
 }
 
+/* Somebody waits for what they say: do not wait before the next try. */
+void
+elector_peers_hurry(void)
+{
+	for (int i = 0; i < npeers; i++)
+		peers[i].retry_at = 0;
+}
+
 void
 elector_peers_forget(ElectorQuestion question)
 {

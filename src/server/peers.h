@@ -25,6 +25,7 @@ extern void elector_peers_sync(const ElectorMirror *mirror);
 /* argument is copied; a question of the same kind not yet sent is replaced. */
 extern void elector_peers_ask(const char *node, ElectorQuestion question,
 							  const char *argument);
+extern void elector_peers_hurry(void);
 extern void elector_peers_forget(ElectorQuestion question);
 
 /* Since when has the peer not answered; 0: it has answered what it was asked. */

@@ -8,9 +8,35 @@
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
+#include "utils/timestamp.h"
 
 #include "standby.h"
 #include "store.h"
+
+static const char *
+time_text(int64 milliseconds)
+{
+	return pstrdup(timestamptz_to_str((milliseconds - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
+									   SECS_PER_DAY * 1000) * 1000));
+}
+
+/* What the operator has set, and may have forgotten. */
+static void
+describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *detail)
+{
+	const ElectorClusterSettings *settings = &cluster->settings;
+	const ElectorRequest *request = &cluster->request;
+
+	if (settings->paused)
+		snprintf(detail, ELECTOR_TEXT_SIZE, "the cluster is paused on %s since %s%s%.120s",
+				 settings->paused_by, time_text(settings->paused_at),
+				 settings->pause_reason[0] != '\0' ? ": " : "", settings->pause_reason);
+	else if (view->gate_open && request->present && request->refused[0] == '\0' &&
+			 request->at > view->wall_ms)
+		snprintf(detail, ELECTOR_TEXT_SIZE, "a switchover%s%s is scheduled for %s",
+				 request->target[0] != '\0' ? " to " : "", request->target,
+				 time_text(request->at));
+}
 
 /* What this node waits for, or what is wrong with it. */
 static void
@@ -41,6 +67,8 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 			 elector_store_read_problem(problem, sizeof(problem), &age))
 		snprintf(detail, ELECTOR_TEXT_SIZE, "could not rejoin: %.200s", problem);
 	else if (plan->reason != ELECTOR_BECAUSE_LEADING &&
+			 plan->reason != ELECTOR_BECAUSE_SCHEDULED &&
+			 plan->reason != ELECTOR_BECAUSE_PAUSED &&
 			 plan->reason != ELECTOR_BECAUSE_FOLLOWING)
 		strlcpy(detail, elector_reason_sentence(plan->reason), ELECTOR_TEXT_SIZE);
 
@@ -55,6 +83,8 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 	else if (!EnableHotStandby)
 		strlcpy(detail, "hot_standby is off: cannot be asked anything while it follows",
 				ELECTOR_TEXT_SIZE);
+	else
+		describe_operator(elector_worker->elector.cluster, view, detail);
 }
 
 static void
