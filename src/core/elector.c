@@ -349,6 +349,8 @@ elector_step(Elector *elector)
 	at = elector_session_next(elector, now);
 	if (again != 0 && again < at)
 		at = again;
+	if (elector->ask_reports_at < at)
+		at = elector->ask_reports_at;
 	if (elector->poll_at != 0 && elector->poll_at < at)
 		at = elector->poll_at;
 	elector->due = at > now ? at : now;

@@ -40,4 +40,13 @@ foreach my $node (@dead)
 $cluster->check_end('dead nodes', $writer, $probers, losses => 1);
 $cluster->check_history('dead nodes');
 
+# Nothing else happens: the followers find out by asking, long before the lease
+# has ended.
+my $idle = ElectorCluster->new(nodes => 3, ttl => '30s')->build;
+my %offset = map { $_ => $idle->log_offset($_) } $idle->nodes;
+$idle->kill_all('n1');
+$idle->wait_log($_, qr/the leader does not answer; its lease is watched/, $offset{$_}, 15) foreach qw(n2 n3);
+my %keys = $idle->etcd_keys;
+ok(exists $keys{leader}, 'a silent leader is noticed while its lease lasts');
+
 done_testing();
