@@ -329,7 +329,7 @@ refreshed(const ElectorView *view)
 		const ElectorPeerView *peer = &view->peers[i];
 
 		if (i != view->self && peer->reported_at < refresh_since &&
-			!(peer->silent_since != 0 &&
+			!(peer->silent_since != 0 && !peer->alive &&
 			  peer->silent_since + REFRESH_BOUND < refresh_since))
 			return false;
 	}

@@ -12,16 +12,25 @@
  */
 #include "library.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 /* How often those that wait look whether they may go on. */
 #define LOOK_MS 20
+
+/* A standby that lacks something confirms what it gets sooner than this. */
+#define WALSENDER_SILENCE (2 * USECS_PER_SEC)
 
 /*
  * Shared memory.
@@ -101,6 +110,31 @@ elector_drain_pass(void)
 	}
 	set_waiting(false);
 	begun = MyProc->lxid;
+}
+
+/*
+ * A walsender waits at a shutdown for its standby to confirm everything, for
+ * wal_sender_timeout if that is gone.  End those whose standby has fallen silent.
+ */
+void
+elector_drain_walsenders(void)
+{
+	XLogRecPtr	end = GetFlushRecPtr(NULL);
+	TimestampTz silent = GetCurrentTimestamp() - WALSENDER_SILENCE;
+
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsender = &WalSndCtl->walsnds[i];
+		bool		stuck;
+		pid_t		pid;
+
+		SpinLockAcquire(&walsender->mutex);
+		pid = walsender->pid;
+		stuck = walsender->flush < end && walsender->replyTime < silent;
+		SpinLockRelease(&walsender->mutex);
+		if (pid != 0 && stuck)
+			kill(pid, SIGTERM);
+	}
 }
 
 void

@@ -233,6 +233,9 @@ extern void elector_drain_pass(void);
 /* For the worker: transactions that begin wait until then; 0: they do not. */
 extern void elector_drain_begin(ElectorTime until);
 
+/* For the worker, before a shutdown: end the walsenders that would hold it up. */
+extern void elector_drain_walsenders(void);
+
 /* For the worker: is no transaction under way but those that wait? */
 extern bool elector_drain_done(void);
 

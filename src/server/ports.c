@@ -285,6 +285,8 @@ static void
 port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 {
 	elector_store_write_todo(todo);
+	if (how == ELECTOR_STOP_FAST && !RecoveryInProgress())
+		elector_drain_walsenders();
 	kill(PostmasterPid, how == ELECTOR_STOP_IMMEDIATE ? SIGQUIT : SIGINT);
 }
 

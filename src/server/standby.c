@@ -58,6 +58,12 @@
 /* No cluster changes its leader this often between two looks. */
 #define PLACEHOLDERS_MAX 100000
 
+/*
+ * For our walsender.  A standby that is cut off while the leader stops would hold the
+ * shutdown, and so a handover, up for wal_sender_timeout.
+ */
+#define WALSENDER_OPTIONS "-ctcp_user_timeout=3000"
+
 /* How often in a row the startup process must be seen out of work. */
 #define IDLE_SIGHTINGS 3
 
@@ -428,7 +434,7 @@ upstream_conninfo(const char *conninfo, uint64 term)
 	}
 	appendStringInfo(&text, "application_name=%s options='", elector_node);
 	append_quoted(&text, given);
-	appendStringInfo(&text, "%s" ELECTOR_UPSTREAM_OPTION UINT64_FORMAT "'",
+	appendStringInfo(&text, "%s" WALSENDER_OPTIONS " " ELECTOR_UPSTREAM_OPTION UINT64_FORMAT "'",
 					 given[0] != '\0' ? " " : "", term);
 	PQconninfoFree(options);
 	return text.data;

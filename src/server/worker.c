@@ -201,6 +201,8 @@ finish(void)
 	ElectorTime until = elector_now() + 50000;
 
 	elector_finish(&elector_worker->elector);
+	if (!RecoveryInProgress())
+		elector_drain_walsenders();
 	do
 	{
 		wait_until(elector_now() + 10000);
