@@ -88,6 +88,7 @@ register_member(Elector *elector)
 	elector_copy(change.member.node, settings->node, ELECTOR_NAME_SIZE);
 	elector_copy(change.member.conninfo, settings->conninfo, ELECTOR_CONNINFO_SIZE);
 	elector_copy(change.member.zone, settings->zone, ELECTOR_NAME_SIZE);
+	elector_copy(change.member.durability, settings->durability, ELECTOR_NAME_SIZE);
 	elector_copy(change.member.version, settings->version, ELECTOR_VERSION_SIZE);
 	change.member.priority = settings->priority;
 	change.member.candidate = settings->candidate;
@@ -402,6 +403,8 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_REQUEST:
 		case ELECTOR_DEED_REFUSE:
 		case ELECTOR_DEED_SETTINGS:
+		case ELECTOR_DEED_BEGIN:
+		case ELECTOR_DEED_RULE:
 			break;
 	}
 }
@@ -500,6 +503,15 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			elector->promoting_term = elector->view.leader.term;
 			elector->ports->promote(elector->world, elector->view.term.timeline);
 			elector_poll(elector, SHORT_INTERVAL);
+			break;
+		case ELECTOR_SET_NAMES:
+			elector_act_set_names(elector);
+			break;
+		case ELECTOR_BEGIN:
+			elector_act_begin(elector);
+			break;
+		case ELECTOR_CHANGE_RULE:
+			elector_act_change_rule(elector);
 			break;
 		case ELECTOR_OPEN:
 			elector_act_open(elector);

@@ -27,6 +27,9 @@ extern void elector_lease_looked_at(Elector *elector, const ElectorErrandResult 
 
 /* lead.c: likewise */
 extern void elector_act_take(Elector *elector);
+extern void elector_act_set_names(Elector *elector);
+extern void elector_act_begin(Elector *elector);
+extern void elector_act_change_rule(Elector *elector);
 extern void elector_act_open(Elector *elector);
 extern void elector_act_resign(Elector *elector);
 extern void elector_act_release(Elector *elector);

@@ -22,6 +22,7 @@ typedef enum ElectorKey
 	ELECTOR_KEY_TERM,
 	ELECTOR_KEY_REQUEST,
 	ELECTOR_KEY_SETTINGS,
+	ELECTOR_KEY_DURABILITY,
 	ELECTOR_KEY_HISTORY,		/* of change.history.term */
 	ELECTOR_KEYS
 } ElectorKey;
@@ -55,6 +56,7 @@ typedef struct ElectorChange
 	ElectorTerm term;
 	ElectorRequest request;
 	ElectorClusterSettings settings;
+	ElectorDurability durability;
 	ElectorHistory history;
 } ElectorChange;
 

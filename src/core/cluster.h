@@ -28,6 +28,7 @@ typedef struct ElectorCluster
 	ElectorTerm term;
 	ElectorRequest request;
 	ElectorClusterSettings settings;
+	ElectorDurability durability;
 	int			nnodes;
 	ElectorNode nodes[ELECTOR_MEMBERS_MAX];
 } ElectorCluster;

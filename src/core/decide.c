@@ -34,6 +34,15 @@
  */
 #define PROMOTION_BOUND SECONDS(15)
 
+/*
+ * One whose followers do not acknowledge its beginning lets others try, who may have
+ * better ones.
+ */
+#define ACKNOWLEDGE_BOUND SECONDS(60)
+
+/* How often it is looked at whether they do. */
+#define FLUSH_INTERVAL ((ElectorTime) 2000)
+
 /* How often the lease of a silent leader is looked at ... */
 #define LEASE_WATCH_INTERVAL ((ElectorTime) 25000)
 
@@ -173,7 +182,10 @@ decide_leading(const ElectorView *view)
 	bool		recorded = view->term.present &&
 	view->term.term == view->leader.term;
 	ElectorTime bound = view->gate_open ? 0 :
-	view->leading_since + PROMOTION_BOUND;
+	view->leading_since + (view->recovering ? PROMOTION_BOUND : ACKNOWLEDGE_BOUND);
+	char		names[ELECTOR_NAMES_SIZE];
+	ElectorDurability record;
+	ElectorPlan durability;
 
 	if (view->state.term > view->leader.term && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
@@ -208,6 +220,12 @@ decide_leading(const ElectorView *view)
 	if (view->now >= view->deadline)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEASE_UNSURE, bound);
 
+	/* No commit of the term before its rule is loaded. */
+	elector_durability_names(view, names, sizeof(names));
+	if (!view->gate_open && strcmp(names, view->names) != 0 &&
+		ELECTOR_RULE(NAMES_BEFORE_PROMOTING))
+		return elector_plan(view, ELECTOR_SET_NAMES, ELECTOR_BECAUSE_ESTABLISHED);
+
 	if (view->recovering && ELECTOR_RULE(PROMOTED_BEFORE_OPENING))
 		return elector_plan(view, ELECTOR_PROMOTE, ELECTOR_BECAUSE_ESTABLISHED);
 
@@ -219,13 +237,22 @@ decide_leading(const ElectorView *view)
 
 	if (!view->gate_open)
 	{
-		if (!elector_durability_may_open(view))
-			return elector_plan_wait(view, ELECTOR_BECAUSE_PROMOTED, bound);
-		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_PROMOTED);
+		if (elector_durability_may_open(view))
+			return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_PROMOTED);
+		if (!view->term.begun)
+			return elector_plan(view, ELECTOR_BEGIN, ELECTOR_BECAUSE_PROMOTED);
+		durability = elector_durability_plan(view, &record);
+		if (durability.action != ELECTOR_WAIT)
+			return durability;
+		return elector_plan_wait(view, ELECTOR_BECAUSE_UNACKNOWLEDGED,
+								 view->now + FLUSH_INTERVAL);
 	}
 
 	if (elector_is_requested(view))
 		return elector_decide_handover(view);
+	durability = elector_durability_plan(view, &record);
+	if (durability.action != ELECTOR_WAIT || durability.reason != ELECTOR_BECAUSE_LEADING)
+		return durability;
 
 	/* A handover that was called off leaves its lock behind. */
 	if (view->lock_since != 0)
@@ -262,7 +289,11 @@ decide_rejoin(const ElectorView *view)
 	if (view->now < view->rejoin_after)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_REJOIN_FAILED,
 								 view->rejoin_after);
-	if (!view->term.opened)
+	/*
+	 * One that does not open is not followed.  Under a policy it has all that was
+	 * acknowledged, and may wait for just this follower.
+	 */
+	if (!view->term.opened && elector_durability_may_lose(view))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
 	return elector_plan(view, fooled ? ELECTOR_CLONE : ELECTOR_REJOIN,
 						ELECTOR_BECAUSE_DIVERGED);

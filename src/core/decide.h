@@ -33,8 +33,11 @@ typedef enum ElectorAction
 	ELECTOR_DROP_ORDER,			/* forget that an elector chose us */
 	ELECTOR_TAKE,				/* win the leader key as we were told */
 	ELECTOR_PROMOTE,			/* promote the server to term.timeline */
-	ELECTOR_OPEN,				/* record that the term has begun, open the
-								 * gate */
+	ELECTOR_SET_NAMES,			/* have synchronous_standby_names loaded */
+	ELECTOR_BEGIN,				/* record where the term begins, so that
+								 * others may follow */
+	ELECTOR_CHANGE_RULE,		/* record another durability rule */
+	ELECTOR_OPEN,				/* record that the term is open, open the gate */
 	ELECTOR_CHECKPOINT,			/* ahead of a planned stop */
 	ELECTOR_DRAIN,				/* let running transactions end, new ones wait */
 	ELECTOR_HANDOVER,			/* stop in favour of plan.target */

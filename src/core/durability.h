@@ -7,22 +7,63 @@
 #ifndef ELECTOR_DURABILITY_H
 #define ELECTOR_DURABILITY_H
 
-#include "view.h"
-
-typedef enum ElectorDurability
-{
-	ELECTOR_DURABILITY_ASYNC	/* the leader's word alone */
-} ElectorDurability;
-
-/* Read pg_elector.durability; false, with a message, if it is no policy. */
-extern bool elector_durability_parse(const char *text, ElectorDurability *policy,
-									 const char **message);
+#include "decide.h"
 
 /*
- * Do the members that were fenced intersect every set that could have
- * acknowledged a commit of the leaders on record (S7)?
+ * A durability policy.  The library has "async", "any N" and "zones N"; others can be
+ * registered.  In the setting and in etcd a policy is its name and, behind a space, what
+ * it makes of the rest.
  */
-extern bool elector_durability_revoked(const ElectorView *view);
+typedef struct ElectorPolicy
+{
+	const char *name;
+
+	/* Is this a policy: the words behind the name?  If not, *message says why. */
+	bool		(*valid) (const char *arguments, const char **message);
+
+	/*
+	 * Are these acknowledgements enough, when member number `leader` leads?  The
+	 * leader's own is not in the set.  Whatever suffices still does with more.
+	 */
+	bool		(*suffices) (const char *arguments, const ElectorCommitRule *rule,
+							 int leader, const bool *acknowledged);
+
+	/*
+	 * The least number of members, of those that are marked, any of which suffice:
+	 * synchronous_standby_names is "ANY that_number (those)".  0: no number does.
+	 */
+	int			(*quorum) (const char *arguments, const ElectorCommitRule *rule,
+						   int leader, bool *marked);
+} ElectorPolicy;
+
+/* False if there is one of that name already, or no room. */
+extern bool elector_policy_register(const ElectorPolicy *policy);
+
+/* Is it a policy, such as "any 1"?  If not, *message says why. */
+extern bool elector_policy_valid(const char *text, const char **message);
+
+extern bool elector_policy_is_async(const char *text);
+
+/* --- the rule --- */
+
+/* Do these members suffice?  leader may be no member of the rule. */
+extern bool elector_rule_suffices(const ElectorCommitRule *rule, const char *leader,
+								  const bool *acknowledged);
+
+/* synchronous_standby_names for it; false if it does not fit, or nothing suffices. */
+extern bool elector_rule_names(const ElectorCommitRule *rule, const char *leader,
+							   char *names, size_t size);
+
+extern bool elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRule *b);
+
+/* --- what elections ask --- */
+
+/*
+ * With the candidate, is every commit there that was acknowledged under the leaders on
+ * record (S3, S7)?  If not, *missing is the member whose answer might help, or "".
+ */
+extern bool elector_durability_revoked(const ElectorView *view, int candidate,
+									   const char **missing);
 
 /*
  * May a node lead that lacks, or may lack, what the last leader wrote, when
@@ -30,13 +71,24 @@ extern bool elector_durability_revoked(const ElectorView *view);
  */
 extern bool elector_durability_may_lose(const ElectorView *view);
 
-/* Could the candidate's followers, of those that answered, acknowledge? */
-extern bool elector_durability_can_establish(const ElectorView *view, int candidate);
-
 /*
  * Has an acknowledging set flushed past the beginning of the term, so that the
  * gate may open (S13)?
  */
 extern bool elector_durability_may_open(const ElectorView *view);
+
+/* --- the leader brings the rule into force that is wanted --- */
+
+/* synchronous_standby_names that this node needs as leader, for now. */
+extern void elector_durability_names(const ElectorView *view, char *names, size_t size);
+
+/*
+ * What the leader does next for that: nothing (WAIT, reason LEADING), SET_NAMES, or
+ * CHANGE_RULE to *record.
+ */
+extern ElectorPlan elector_durability_plan(const ElectorView *view, ElectorDurability *record);
+
+/* Do the members that follow now suffice for the policy that is wanted? */
+extern bool elector_durability_served(const ElectorView *view);
 
 #endif							/* ELECTOR_DURABILITY_H */

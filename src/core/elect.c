@@ -161,7 +161,7 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	}
 
 	/* Lag is measured against what was once acknowledged, if anything was. */
-	if (term->opened_term == 0 || view->maximum_lag < 0 ||
+	if (term->opened_term == 0 || view->maximum_lag < 0 || !elector_durability_may_lose(view) ||
 		strcmp(term->node, peer->node) == 0 ||
 		has_last_word(view, answer->position))
 		return true;
@@ -430,6 +430,7 @@ run_election(const ElectorView *view)
 	ElectorTime due = 0;
 	uint64_t	newest = view->term.term;
 	bool		patience_over;
+	const char *missing;
 	int			chosen;
 
 	if (view->self < 0)
@@ -510,9 +511,12 @@ run_election(const ElectorView *view)
 	chosen = elector_choose(view, patience_over, &blocked);
 	if (chosen < 0)
 		return stuck(view, blocked, 0);
-	if (!elector_durability_revoked(view) ||
-		!elector_durability_can_establish(view, chosen))
-		return stuck(view, ELECTOR_BECAUSE_NOT_REVOKED, 0);
+	if (!elector_durability_revoked(view, chosen, &missing))
+	{
+		plan = stuck(view, ELECTOR_BECAUSE_COMMITS_MISSING, 0);
+		plan.target = elector_find_peer(view, missing);
+		return plan;
+	}
 
 	plan = elector_plan(view, ELECTOR_ESTABLISH, ELECTOR_BECAUSE_ESTABLISHING);
 	plan.term = view->fence_term;

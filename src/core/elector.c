@@ -8,6 +8,7 @@
  * the clock.
  */
 #include "elector.h"
+#include "durability.h"
 #include "name.h"
 #include "rules.h"
 
@@ -22,6 +23,10 @@
 
 /* How often a request under way is looked at. */
 #define REQUEST_INTERVAL 20000
+
+/* How often a leader looks who follows, and when its gate waits for them. */
+#define FOLLOWERS_INTERVAL 500000
+#define FLUSH_INTERVAL 5000
 
 /* A round that comes this much later than it should is late. */
 #define LATE 500000
@@ -81,6 +86,7 @@ elector_init(Elector *elector, const ElectorState *state, const char *instance,
 	elector_copy(elector->predecessor, predecessor, sizeof(elector->predecessor));
 	elector->started_at = elector->ports->now(elector->world);
 	elector->reachable = true;
+	elector_forget_names(elector);
 	elector->plan.reason = ELECTOR_BECAUSE_ETCD_UNKNOWN;
 	elector_save_state(elector);
 }
@@ -203,6 +209,33 @@ wake_startup(Elector *elector)
 	}
 }
 
+/* Who follows, and since when too few do. */
+static void
+watch_followers(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+
+	for (int i = 0; i < view->npeers; i++)
+	{
+		ElectorSaid *said = elector_said(elector, view->peers[i].node);
+
+		if (said == NULL)
+			continue;
+		if (view->peers[i].flushed != 0 || elector->leader_revision == 0)
+			said->absent_since = 0;
+		else if (said->absent_since == 0)
+			said->absent_since = view->now;
+	}
+	if (elector->leader_revision == 0 || !view->known || elector_durability_served(view))
+		elector->unserved_since = 0;
+	else if (elector->unserved_since == 0)
+		elector->unserved_since = view->now;
+
+	/* Followers come and go without an event. */
+	if (elector->leader_revision != 0 && !elector_policy_is_async(view->policy))
+		elector_poll(elector, elector->gate_open ? FOLLOWERS_INTERVAL : FLUSH_INTERVAL);
+}
+
 /* When was the old leadership proven over? */
 static void
 watch_revocation(Elector *elector)
@@ -270,6 +303,7 @@ keep_up(Elector *elector)
 	watch_timeline(elector);
 	move_read_deadline(elector);
 	watch_streaming(elector);
+	watch_followers(elector);
 	watch_request(elector);
 	wake_startup(elector);
 	watch_lock(elector);
@@ -328,6 +362,7 @@ notice_stop(Elector *elector, ElectorTime now)
 		return;
 	snprintf(text, sizeof(text), "%lld ms", (long long) ((now - elector->due) / 1000));
 	elector_note(elector, ELECTOR_NOTE_LATE, text);
+	elector_forget_names(elector);
 	elector_session_reload(elector);
 }
 

@@ -68,10 +68,21 @@ typedef struct ElectorSettings
 	ElectorTime cold_start_wait;
 	ElectorTime failover_cooldown;
 	ElectorTime drain_timeout;
+	ElectorTime follower_timeout;
+	ElectorTime degrade_after;
+	bool		may_degrade;
+	char		durability[ELECTOR_NAME_SIZE];
 	int64_t		maximum_lag;	/* bytes; -1: no limit */
 	bool		may_rejoin;
 	bool		may_clone;
 } ElectorSettings;
+
+/* A standby that streams from this server. */
+typedef struct ElectorFollower
+{
+	char		node[ELECTOR_NAME_SIZE];
+	ElectorLsn	flushed;		/* it has this on disk */
+} ElectorFollower;
 
 /* The server this elector lives in, at one instant. */
 typedef struct ElectorServer
@@ -90,6 +101,10 @@ typedef struct ElectorServer
 	ElectorLsn	told_end;		/* end of WAL that the upstream told last; 0:
 								 * nothing yet */
 	ElectorTime told_at;
+
+	/* those that stream from it, also from a standby */
+	int			nfollowers;
+	ElectorFollower followers[ELECTOR_MEMBERS_MAX];
 } ElectorServer;
 
 /* How the server is stopped for what the postmaster's last act has to do. */
@@ -113,6 +128,8 @@ typedef enum ElectorNoteKind
 	ELECTOR_NOTE_GATE_CLOSED,	/* term */
 	ELECTOR_NOTE_GATE_OPENED,	/* term */
 	ELECTOR_NOTE_NOT_ESTABLISHED,	/* node, text: why */
+	ELECTOR_NOTE_DEGRADED,		/* the durability rule */
+	ELECTOR_NOTE_RESTORED,
 	ELECTOR_NOTE_CANCELED,		/* the requested switchover; text: why */
 	ELECTOR_NOTE_CANNOT_FOLLOW
 } ElectorNoteKind;
@@ -178,6 +195,12 @@ typedef struct ElectorPorts
 	void		(*restart) (void *world, const ElectorTodo *todo, ElectorStop how);
 
 	/*
+	 * Have all processes load these synchronous_standby_names.  One step; true when
+	 * they have, and then commits wait for them; "": commits wait for nobody.
+	 */
+	bool		(*set_names) (void *world, const char *names);
+
+	/*
 	 * The gate, as backends see it.  drained() is true when every commit that
 	 * had passed has ended; terminate() ends those that have not.
 	 */
@@ -203,6 +226,7 @@ typedef struct ElectorSaid
 	bool		passed_over;
 	ElectorReport report;
 	ElectorTime reported_at;
+	ElectorTime absent_since;	/* it does not stream from us; 0: it does */
 } ElectorSaid;
 
 typedef struct Elector
@@ -245,6 +269,12 @@ typedef struct Elector
 	uint64_t	promoting_term; /* the server was told to be promoted for it */
 	ElectorTime promoted_at;
 	bool		gate_open;
+	ElectorLsn	barrier;		/* end of WAL when the term began on this server;
+								 * 0: it has not */
+	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that are
+											 * known to be loaded */
+	ElectorLsn	names_barrier;	/* end of WAL when that was known */
+	ElectorTime unserved_since;
 
 	/* memory for the view */
 	ElectorTime gone_since;
@@ -391,6 +421,7 @@ extern void elector_act_heard(Elector *elector, const ElectorErrand *errand,
 
 /* lead.c */
 extern void elector_name_heir(Elector *elector);
+extern void elector_forget_names(Elector *elector);
 
 /* For how long nobody took writes, in milliseconds; -1: not known. */
 extern int32_t elector_history_pause(const ElectorHistory *history);

@@ -43,7 +43,9 @@ typedef enum ElectorDeed
 	ELECTOR_DEED_REPAIR,
 	ELECTOR_DEED_REQUEST,
 	ELECTOR_DEED_REFUSE,		/* a request for a planned change */
-	ELECTOR_DEED_SETTINGS
+	ELECTOR_DEED_SETTINGS,
+	ELECTOR_DEED_BEGIN,
+	ELECTOR_DEED_RULE
 } ElectorDeed;
 
 typedef struct ElectorErrand

@@ -11,12 +11,14 @@
  * anything says that the leadership is over (I4).
  */
 #include "act.h"
+#include "durability.h"
 #include "name.h"
 #include "rules.h"
 
 #include <string.h>
 
 #define DRAIN_INTERVAL 10000
+#define NAMES_INTERVAL 2000
 
 /* --- becoming leader --- */
 
@@ -169,6 +171,7 @@ elector_took(Elector *elector, bool happened, int64_t revision)
 	elector->leader_term = elector->order.term;
 	elector->leading_since = elector->ports->now(elector->world);
 	elector->promoted_at = 0;
+	elector->barrier = 0;
 
 	/* The fence has done its work; asked again, we refuse it (S11). */
 	elector->fence_stage = ELECTOR_FENCE_IDLE;
@@ -206,6 +209,87 @@ taken_over(const ElectorTerm *term, ElectorPosition all)
 	return all;
 }
 
+/* Where the timeline begins, and what it came through (S1). */
+static void
+fill_beginning(const Elector *elector, ElectorTerm *term)
+{
+	*term = elector->view.term;
+	elector->ports->read_history(elector->world, term);
+	term->begun = true;
+}
+
+/* Followers may come before the gate opens, which waits for what they acknowledge. */
+void
+elector_act_begin(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	fill_beginning(elector, &change.term);
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
+	elector_change_if_modified(&change, ELECTOR_KEY_TERM, view->term.mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
+	elector->ports->set_led(elector->world, change.term.term);
+	elector_act_commit(elector, ELECTOR_DEED_BEGIN, &change);
+}
+
+/* Have the names loaded that the rule on record needs. */
+void
+elector_act_set_names(Elector *elector)
+{
+	char		names[ELECTOR_NAMES_SIZE];
+
+	elector_durability_names(&elector->view, names, sizeof(names));
+	if (elector->ports->set_names(elector->world, names))
+	{
+		elector_copy(elector->names, names, sizeof(elector->names));
+		elector->ports->look(elector->world, &elector->server);
+		elector->names_barrier = elector->server.position.lsn;
+	}
+	else
+	{
+		elector_forget_names(elector);
+		elector_poll(elector, NAMES_INTERVAL);
+	}
+}
+
+/* Nobody knows what is loaded: a name that no rule gives. */
+void
+elector_forget_names(Elector *elector)
+{
+	elector_copy(elector->names, "?", sizeof(elector->names));
+}
+
+/* One step to the durability rule that is wanted. */
+void
+elector_act_change_rule(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	ElectorHistory *history = &elector->history;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	(void) elector_durability_plan(view, &change.durability);
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
+	elector_change_if_modified(&change, ELECTOR_KEY_DURABILITY, view->durability.mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_DURABILITY, 0);
+	if (change.durability.degraded && !view->durability.degraded)
+	{
+		elector_note(elector, ELECTOR_NOTE_DEGRADED, "");
+		if (history->term == view->leader.term)
+		{
+			elector_copy(history->note, "degraded: commits were acknowledged by this node alone",
+						 sizeof(history->note));
+			change.history = *history;
+			elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
+		}
+	}
+	else if (!change.durability.degraded && view->durability.degraded)
+		elector_note(elector, ELECTOR_NOTE_RESTORED, "");
+	elector_act_commit(elector, ELECTOR_DEED_RULE, &change);
+}
+
 void
 elector_act_open(Elector *elector)
 {
@@ -220,9 +304,7 @@ elector_act_open(Elector *elector)
 		elector_save_state(elector);
 	}
 	elector_change_init(&change);
-	*term = view->term;
-	elector->ports->read_history(elector->world, term);
-	term->begun = true;
+	fill_beginning(elector, term);
 	term->opened = true;
 	term->opened_term = term->term;
 	term->opened_at = elector->ports->wall_ms(elector->world);

@@ -40,6 +40,18 @@ elector_said(Elector *elector, const char *node)
 	return said;
 }
 
+/* What a standby of this server has on disk; 0: it does not stream from here. */
+static ElectorLsn
+follower_flushed(const ElectorServer *server, const char *node)
+{
+	for (int i = 0; i < server->nfollowers; i++)
+	{
+		if (strcmp(server->followers[i].node, node) == 0)
+			return server->followers[i].flushed;
+	}
+	return 0;
+}
+
 static void
 observe_settings(const Elector *elector, ElectorView *view)
 {
@@ -55,6 +67,10 @@ observe_settings(const Elector *elector, ElectorView *view)
 	view->maximum_lag = settings->maximum_lag;
 	view->candidate = settings->candidate;
 	view->priority = settings->priority;
+	view->follower_timeout = settings->follower_timeout;
+	view->degrade_after = settings->degrade_after;
+	view->may_degrade = settings->may_degrade;
+	elector_copy(view->policy, settings->durability, sizeof(view->policy));
 	view->may_rejoin = settings->may_rejoin;
 	view->may_clone = settings->may_clone;
 }
@@ -74,8 +90,15 @@ observe_server(Elector *elector, ElectorView *view)
 		view->promoting_term = elector->promoting_term;
 		view->upstream_term = server->upstream_term;
 	}
-	else if (elector->promoted_at == 0 && elector->leader_revision != 0)
-		elector->promoted_at = view->now;
+	else if (elector->leader_revision != 0)
+	{
+		if (elector->promoted_at == 0)
+			elector->promoted_at = view->now;
+
+		/* S13: all that is there when the term begins on this server. */
+		if (elector->barrier == 0)
+			elector->barrier = server->position.lsn;
+	}
 	view->gate_open = elector->gate_open;
 	view->stopping = elector->stopping;
 	view->rejoin_after = elector->rejoin_after;
@@ -111,8 +134,47 @@ is_registered(const Elector *elector, const ElectorNode *self)
 		self->member.present &&
 		strcmp(self->member.conninfo, settings->conninfo) == 0 &&
 		strcmp(self->member.zone, settings->zone) == 0 &&
+		strcmp(self->member.durability, settings->durability) == 0 &&
 		self->member.candidate == settings->candidate &&
 		self->member.priority == settings->priority;
+}
+
+static void
+copy_rule(ElectorCommitRule *to, const ElectorCommitRule *from)
+{
+	elector_copy(to->policy, from->policy, sizeof(to->policy));
+	to->nmembers = from->nmembers;
+	memcpy(to->members, from->members, (size_t) from->nmembers * sizeof(from->members[0]));
+}
+
+/* The rule in force, and what the members want. */
+static void
+observe_durability(const Elector *elector, ElectorView *view)
+{
+	const ElectorCluster *cluster = elector->cluster;
+	const ElectorDurability *record = &cluster->durability;
+
+	/* Rules are long, and mostly empty. */
+	view->durability.present = record->present;
+	view->durability.changing = record->changing;
+	view->durability.degraded = record->degraded;
+	view->durability.mod_revision = record->mod_revision;
+	copy_rule(&view->durability.rule, &record->rule);
+	copy_rule(&view->durability.next, &record->next);
+
+	view->policy_agreed = true;
+	for (int i = 0; i < cluster->nnodes; i++)
+	{
+		const ElectorNode *node = &cluster->nodes[i];
+
+		if (node->member.present && node->alive.present &&
+			strcmp(node->member.durability, elector->settings.durability) != 0)
+			view->policy_agreed = false;
+	}
+	elector_copy(view->names, elector->names, sizeof(view->names));
+	view->names_barrier = elector->names_barrier;
+	view->barrier = elector->barrier;
+	view->unserved_since = elector->unserved_since;
 }
 
 static void
@@ -129,6 +191,7 @@ observe_etcd(Elector *elector, ElectorView *view)
 	view->term = cluster->term;
 	view->request = cluster->request;
 	view->paused = cluster->settings.paused;
+	observe_durability(elector, view);
 	view->refusal = find_refusal(elector, self);
 	view->registered = is_registered(elector, self);
 
@@ -189,6 +252,9 @@ observe_peers(Elector *elector, ElectorView *view)
 		memset(peer, 0, sizeof(*peer));
 		elector_copy(peer->node, node->member.node, sizeof(peer->node));
 		peer->alive = node->alive.present;
+		elector_copy(peer->zone, node->member.zone, sizeof(peer->zone));
+		peer->absent_since = said->absent_since;
+		peer->flushed = follower_flushed(&elector->server, peer->node);
 		peer->silent_since = elector->ports->silent_since(elector->world, peer->node);
 		peer->answer = said->answer;
 		peer->passed_over = said->passed_over;
@@ -215,7 +281,7 @@ elector_observe(Elector *elector)
 {
 	ElectorView *view = &elector->view;
 
-	/* Peers are cleared one by one, as many as there are. */
+	/* Peers, and a rule's members, are cleared one by one, as many as there are. */
 	memset(view, 0, offsetof(ElectorView, peers));
 	view->now = elector->ports->now(elector->world);
 	view->wall_ms = elector->ports->wall_ms(elector->world);

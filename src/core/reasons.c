@@ -77,6 +77,12 @@ elector_action_name(ElectorAction action)
 			return "promote";
 		case ELECTOR_OPEN:
 			return "open gate";
+		case ELECTOR_SET_NAMES:
+			return "set synchronous_standby_names";
+		case ELECTOR_BEGIN:
+			return "begin";
+		case ELECTOR_CHANGE_RULE:
+			return "change durability rule";
 		case ELECTOR_CHECKPOINT:
 			return "checkpoint";
 		case ELECTOR_DRAIN:

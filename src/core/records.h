@@ -42,6 +42,9 @@
 typedef int64_t ElectorTime;	/* microseconds; of which clock, its user says */
 typedef uint64_t ElectorLsn;	/* as XLogRecPtr; 0 is unknown */
 
+/* synchronous_standby_names: all members, quoted, and some words. */
+#define ELECTOR_NAMES_SIZE		(ELECTOR_MEMBERS_MAX * (ELECTOR_NAME_SIZE + 4) + 32)
+
 /* The last WAL record a node holds: its timeline, and where it ends. */
 typedef struct ElectorPosition
 {
@@ -58,6 +61,7 @@ typedef struct ElectorMember
 	char		zone[ELECTOR_NAME_SIZE];
 	int32_t		priority;
 	bool		candidate;
+	char		durability[ELECTOR_NAME_SIZE];	/* its pg_elector.durability */
 	char		version[ELECTOR_VERSION_SIZE];
 } ElectorMember;
 
@@ -195,6 +199,35 @@ typedef struct ElectorRequest
 											 * has not */
 	int64_t		mod_revision;
 } ElectorRequest;
+
+/*
+ * A durability policy with the members it is about, whoever of them leads: which sets
+ * of acknowledgements make a commit durable.
+ */
+typedef struct ElectorCommitMember
+{
+	char		node[ELECTOR_NAME_SIZE];
+	char		zone[ELECTOR_NAME_SIZE];
+} ElectorCommitMember;
+
+typedef struct ElectorCommitRule
+{
+	char		policy[ELECTOR_NAME_SIZE];	/* "async", "any 1", "zones 2", ... */
+	int			nmembers;		/* none for "async" */
+	ElectorCommitMember members[ELECTOR_MEMBERS_MAX];
+} ElectorCommitRule;
+
+/* durability: the rule in force and, while it changes, the next one */
+typedef struct ElectorDurability
+{
+	bool		present;		/* otherwise it is "async" */
+	ElectorCommitRule rule;
+	bool		changing;		/* both hold: an election satisfies both */
+	ElectorCommitRule next;
+	bool		degraded;		/* less than what the operator wants, because
+								 * followers were missing */
+	int64_t		mod_revision;
+} ElectorDurability;
 
 /* settings: what the operator has set for the whole cluster */
 typedef struct ElectorClusterSettings

@@ -30,6 +30,11 @@ typedef struct ElectorPeerView
 	bool		candidate;
 	int32_t		priority;
 	ElectorPosition position;
+
+	/* What the leader, if that is us, knows of it as a follower. */
+	char		zone[ELECTOR_NAME_SIZE];
+	ElectorLsn	flushed;		/* has it on disk; 0: does not stream */
+	ElectorTime absent_since;	/* does not stream; 0: it does */
 } ElectorPeerView;
 
 /* Why this node takes no part. */
@@ -67,6 +72,11 @@ typedef struct ElectorView
 	int64_t		maximum_lag;	/* bytes; -1: no limit */
 	bool		candidate;
 	int32_t		priority;
+	ElectorTime follower_timeout;	/* a follower away for longer is done without */
+	ElectorTime degrade_after;	/* the policy cannot be met for so long ... */
+	bool		may_degrade;	/* ... and then less will do */
+	char		policy[ELECTOR_NAME_SIZE];	/* our pg_elector.durability ... */
+	bool		policy_agreed;	/* ... which is that of all who are there */
 	bool		may_rejoin;		/* pg_elector.rejoin is not off ... */
 	bool		may_clone;		/* ... and is clone */
 
@@ -82,6 +92,7 @@ typedef struct ElectorView
 	ElectorTerm term;
 	ElectorRequest request;
 	bool		paused;			/* no automatic change */
+	ElectorDurability durability;
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster
@@ -108,6 +119,12 @@ typedef struct ElectorView
 	/* Leadership that is ours or is becoming ours. */
 	ElectorTime deadline;		/* of the lease under our leader key; 0: none */
 	ElectorTime leading_since;	/* our leader key was won */
+	ElectorLsn	barrier;		/* end of WAL when the term began on this node;
+								 * 0: not yet */
+	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
+											 * all processes have loaded */
+	ElectorLsn	names_barrier;	/* end of WAL when that was known */
+	ElectorTime unserved_since; /* too few follow for the policy; 0: enough do */
 	bool		ordered;		/* an elector chose this node */
 	uint64_t	order_term;
 	int64_t		order_token;

@@ -25,6 +25,7 @@ static const ElectorField member_fields[] = {
 	ELECTOR_FIELD(ElectorMember, zone, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorMember, priority, ELECTOR_FIELD_INT32, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorMember, candidate, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
+	ELECTOR_FIELD(ElectorMember, durability, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorMember, version, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
@@ -112,6 +113,23 @@ static const ElectorField request_fields[] = {
 	ELECTOR_FIELD(ElectorRequest, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_NONZERO),
 	ELECTOR_FIELD(ElectorRequest, at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorRequest, refused, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField commit_member_fields[] = {
+	ELECTOR_FIELD(ElectorCommitMember, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorCommitMember, zone, ELECTOR_FIELD_STRING, ELECTOR_FIELD_REQUIRED),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField commit_rule_fields[] = {
+	ELECTOR_FIELD(ElectorCommitRule, policy, ELECTOR_FIELD_STRING, ELECTOR_FIELD_NONZERO),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField durability_fields[] = {
+	ELECTOR_FIELD(ElectorDurability, changing, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
+	ELECTOR_FIELD(ElectorDurability, degraded, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_END_OF_FIELDS
 };
 
@@ -212,6 +230,41 @@ char	   *
 elector_request_to_json(const ElectorRequest *request)
 {
 	return elector_fields_print(elector_fields_write(request_fields, request));
+}
+
+static bool
+write_rule(cJSON *object, const char *name, const ElectorCommitRule *rule)
+{
+	cJSON	   *value = elector_fields_write(commit_rule_fields, rule);
+	cJSON	   *array;
+
+	if (value == NULL)
+		return false;
+	cJSON_AddItemToObject(object, name, value);
+	array = cJSON_AddArrayToObject(value, "members");
+	for (int i = 0; i < rule->nmembers; i++)
+	{
+		cJSON	   *member = elector_fields_write(commit_member_fields, &rule->members[i]);
+
+		if (array == NULL || member == NULL)
+			return false;
+		cJSON_AddItemToArray(array, member);
+	}
+	return array != NULL;
+}
+
+char	   *
+elector_durability_to_json(const ElectorDurability *durability)
+{
+	cJSON	   *object = elector_fields_write(durability_fields, durability);
+
+	if (object == NULL || !write_rule(object, "rule", &durability->rule) ||
+		(durability->changing && !write_rule(object, "next", &durability->next)))
+	{
+		cJSON_Delete(object);
+		return NULL;
+	}
+	return elector_fields_print(object);
 }
 
 char	   *
@@ -318,6 +371,40 @@ elector_request_from_json(const char *json, ElectorRequest *request)
 {
 	return request->present = elector_fields_parse(json, request_fields, request,
 												   sizeof(*request));
+}
+
+static bool
+read_rule(const cJSON *value, ElectorCommitRule *rule)
+{
+	const cJSON *array = elector_value_get(value, "members");
+	const cJSON *member;
+
+	if (!elector_fields_read(value, commit_rule_fields, rule) || !cJSON_IsArray(array))
+		return false;
+	cJSON_ArrayForEach(member, array)
+	{
+		if (rule->nmembers == ELECTOR_MEMBERS_MAX ||
+			!elector_fields_read(member, commit_member_fields, &rule->members[rule->nmembers]))
+			return false;
+		rule->nmembers++;
+	}
+	return true;
+}
+
+bool
+elector_durability_from_json(const char *json, ElectorDurability *durability)
+{
+	cJSON	   *object = elector_value_parse(json, strlen(json));
+	bool		valid;
+
+	memset(durability, 0, sizeof(*durability));
+	valid = elector_fields_read(object, durability_fields, durability) &&
+		read_rule(elector_value_get(object, "rule"), &durability->rule) &&
+		(!durability->changing || read_rule(elector_value_get(object, "next"), &durability->next));
+	cJSON_Delete(object);
+	if (!valid)
+		memset(durability, 0, sizeof(*durability));
+	return durability->present = valid;
 }
 
 bool

@@ -32,6 +32,7 @@ typedef struct Seen
 	bool		term;
 	bool		request;
 	bool		settings;
+	bool		durability;
 } Seen;
 
 void
@@ -52,6 +53,7 @@ elector_keys_init(ElectorKeys *keys, const char *cluster, const char *node)
 	KEY(term, "term", "");
 	KEY(request, "request", "");
 	KEY(settings, "settings", "");
+	KEY(durability, "durability", "");
 	KEY(history, "history/", "");
 	KEY(history_end, "history0", "");
 #undef KEY
@@ -244,6 +246,22 @@ apply_settings(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 }
 
 static bool
+apply_durability(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorDurability durability;
+
+	memset(&durability, 0, sizeof(durability));
+	if (!kv->deleted)
+	{
+		if (!elector_durability_from_json(kv->value, &durability))
+			return false;
+		durability.mod_revision = kv->mod_revision;
+	}
+	mirror->cluster.durability = durability;
+	return true;
+}
+
+static bool
 apply_system(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 {
 	uint64_t	system = 0;
@@ -329,6 +347,11 @@ apply_kv(ElectorMirror *mirror, const ElectorEtcdKv *kv, Seen *seen)
 		seen->request = true;
 		return apply_request(mirror, kv);
 	}
+	if (strcmp(name, "durability") == 0)
+	{
+		seen->durability = true;
+		return apply_durability(mirror, kv);
+	}
 	if (strcmp(name, "settings") == 0)
 	{
 		seen->settings = true;
@@ -406,6 +429,8 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 		memset(&mirror->cluster.term, 0, sizeof(mirror->cluster.term));
 	if (!seen.request)
 		memset(&mirror->cluster.request, 0, sizeof(mirror->cluster.request));
+	if (!seen.durability)
+		memset(&mirror->cluster.durability, 0, sizeof(mirror->cluster.durability));
 	if (!seen.settings)
 		memset(&mirror->cluster.settings, 0, sizeof(mirror->cluster.settings));
 	for (int i = 0; i < mirror->cluster.nnodes; i++)
@@ -421,8 +446,9 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 	mirror->cluster.revision = reply->revision;
 	mirror->cluster.etcd = reply->cluster_id;
 
-	/* An unreadable term that we never knew: better no view than a wrong one. */
+	/* An unreadable term or rule that we never knew: better no view than a wrong one. */
 	mirror->cluster.complete = !(seen.term && !mirror->cluster.term.present) &&
+		!(seen.durability && !mirror->cluster.durability.present) &&
 		!(seen.system && mirror->cluster.system == 0);
 }
 
@@ -470,6 +496,8 @@ key_name(const ElectorKeys *keys, ElectorKey key, const ElectorChange *change,
 			return keys->request;
 		case ELECTOR_KEY_SETTINGS:
 			return keys->settings;
+		case ELECTOR_KEY_DURABILITY:
+			return keys->durability;
 		case ELECTOR_KEY_HISTORY:
 			elector_keys_history(keys, change->history.term, history_key, ELECTOR_KEY_SIZE);
 			return history_key;
@@ -505,6 +533,8 @@ value_json(ElectorKey key, const ElectorChange *change)
 			return elector_request_to_json(&change->request);
 		case ELECTOR_KEY_SETTINGS:
 			return elector_settings_to_json(&change->settings);
+		case ELECTOR_KEY_DURABILITY:
+			return elector_durability_to_json(&change->durability);
 		case ELECTOR_KEY_HISTORY:
 			return elector_history_to_json(&change->history);
 		case ELECTOR_KEYS:

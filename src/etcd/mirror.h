@@ -25,6 +25,7 @@ typedef struct ElectorKeys
 	char		term[ELECTOR_KEY_SIZE];
 	char		request[ELECTOR_KEY_SIZE];
 	char		settings[ELECTOR_KEY_SIZE];
+	char		durability[ELECTOR_KEY_SIZE];
 	char		history[ELECTOR_KEY_SIZE];	/* "…/history/" */
 	char		history_end[ELECTOR_KEY_SIZE];
 } ElectorKeys;

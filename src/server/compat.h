@@ -17,4 +17,13 @@
 /* What kind of background worker those of logical replication are. */
 #define ELECTOR_LOGICAL_WORKER "logical replication worker"
 
+#include "replication/walsender_private.h"
+
+/* Do commits wait for anybody?  The flag became two within minor versions. */
+#ifdef SYNC_STANDBY_DEFINED
+#define ElectorCommitsWait() ((WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0)
+#else
+#define ElectorCommitsWait() (WalSndCtl->sync_standbys_defined)
+#endif
+
 #endif							/* ELECTOR_COMPAT_H */

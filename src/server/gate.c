@@ -44,6 +44,7 @@
 #include "tcop/utility.h"
 
 #include "standby.h"
+#include "synchronous.h"
 
 static ClientAuthentication_hook_type previous_client_authentication = NULL;
 static ExecutorStart_hook_type previous_executor_start = NULL;
@@ -425,9 +426,14 @@ check_follower(const Port *port)
 	strstr(port->cmdline_options, ELECTOR_UPSTREAM_OPTION);
 	uint64		led = pg_atomic_read_u64(&elector_shared->led_term);
 
-	if (!am_walsender || am_db_walsender || option == NULL ||
-		strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+	if (!am_walsender || am_db_walsender)
 		return;
+	if (option == NULL || strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+	{
+		elector_synchronous_enter(option != NULL && port->application_name != NULL ?
+								  port->application_name : "");
+		return;
+	}
 	ereport(FATAL,
 			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 			 errmsg("node \"%s\" of cluster \"%s\" does not lead the term that is to be followed",
@@ -478,4 +484,10 @@ elector_gate_install(void)
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;
 	RegisterXactCallback(transaction_callback, NULL);
+}
+
+/* provisional */
+void
+elector_gate_set_durable(bool durable)
+{
 }

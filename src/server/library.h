@@ -43,10 +43,21 @@ extern char *elector_zone;
 extern int	elector_maximum_lag;	/* kilobytes; -1: no limit */
 extern char *elector_durability;
 extern char *elector_admin_roles;
+extern char *elector_standby_names;
+extern int	elector_follower_timeout;	/* milliseconds */
+extern int	elector_degrade_after;	/* milliseconds */
+extern int	elector_too_few_followers;
 extern int	elector_rejoin;
 extern int	elector_generation;
 extern char *elector_upstream_term;
 extern char *elector_restore_command;
+
+/* What a leader does whose policy cannot be met. */
+typedef enum ElectorTooFew
+{
+	ELECTOR_COMMITS_WAIT,
+	ELECTOR_DEGRADE
+} ElectorTooFew;
 
 typedef enum ElectorRejoin
 {
@@ -61,6 +72,9 @@ extern void elector_settings_define(void);
 
 /* Is there a cluster to take part in?  FATAL if it is named but not reachable. */
 extern bool elector_settings_complete(void);
+
+/* FATAL if pg_elector.durability is no policy. */
+extern void elector_settings_check_policy(void);
 
 /* May the role pass a closed gate? */
 extern bool elector_role_exempt(const char *role);
@@ -205,6 +219,9 @@ extern void elector_report_self(ElectorReport *report);
 
 extern void elector_gate_install(void);
 extern bool elector_gate_is_open(void);
+
+/* For the worker: a policy is in force, and no commit may be acknowledged with less. */
+extern void elector_gate_set_durable(bool durable);
 
 /*
  * For the worker, while the gate is closed: end the logical replication that does

@@ -23,6 +23,7 @@
 #include "core/files.h"
 #include "standby.h"
 #include "store.h"
+#include "synchronous.h"
 
 static ElectorTime
 port_now(void *world)
@@ -115,6 +116,16 @@ port_note(void *world, const ElectorNote *note)
 			ereport(LOG,
 					(errmsg("node \"%s\" could not be established: %s",
 							note->node, note->text)));
+			break;
+		case ELECTOR_NOTE_DEGRADED:
+			ereport(WARNING,
+					(errmsg("too few followers for durability \"%s\": commits are acknowledged by this node alone",
+							elector_durability),
+					 errhint("It ends by itself when they are back; elector_durability shows who is missing.")));
+			break;
+		case ELECTOR_NOTE_RESTORED:
+			ereport(LOG,
+					(errmsg("durability \"%s\" is being restored", elector_durability)));
 			break;
 		case ELECTOR_NOTE_CANCELED:
 			ereport(LOG,
@@ -211,6 +222,7 @@ port_look(void *world, ElectorServer *server)
 		server->position.timeline = GetWALInsertionTimeLine();
 		server->position.lsn = GetFlushRecPtr(NULL);
 	}
+	elector_synchronous_look(server);
 }
 
 static bool
@@ -288,6 +300,12 @@ port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 	if (how == ELECTOR_STOP_FAST && !RecoveryInProgress())
 		elector_drain_walsenders();
 	kill(PostmasterPid, how == ELECTOR_STOP_IMMEDIATE ? SIGQUIT : SIGINT);
+}
+
+static bool
+port_set_names(void *world, const char *names)
+{
+	return elector_synchronous_set(names);
 }
 
 /* --- the gate --- */
@@ -376,6 +394,7 @@ static const ElectorPorts ports = {
 	.checkpoint = port_checkpoint,
 	.drain = port_drain,
 	.restart = port_restart,
+	.set_names = port_set_names,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
 	.set_led = port_set_led,
@@ -405,6 +424,10 @@ elector_ports_settings(Elector *elector)
 	settings->fence_timeout = (ElectorTime) elector_fence_timeout * 1000;
 	settings->cold_start_wait = (ElectorTime) elector_cold_start_wait * 1000;
 	settings->failover_cooldown = (ElectorTime) elector_failover_cooldown * 1000;
+	strlcpy(settings->durability, elector_durability, sizeof(settings->durability));
+	settings->follower_timeout = (ElectorTime) elector_follower_timeout * 1000;
+	settings->degrade_after = (ElectorTime) elector_degrade_after * 1000;
+	settings->may_degrade = elector_too_few_followers == ELECTOR_DEGRADE;
 	settings->drain_timeout = (ElectorTime) elector_drain_timeout * 1000;
 	settings->maximum_lag = elector_maximum_lag < 0 ? -1 :
 		(int64_t) elector_maximum_lag * 1024;

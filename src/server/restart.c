@@ -463,6 +463,7 @@ shmem_startup(void)
 		strlcpy(previous_instance, own_instance, sizeof(previous_instance));
 		strlcpy(own_instance, elector_shared->instance, sizeof(own_instance));
 		warn_about_server();
+		elector_settings_check_policy();
 		note_how_it_ended();
 		elector_standby_clean_placeholders();
 		elector_standby_prepare_restore();

@@ -23,6 +23,7 @@
 
 #include "core/name.h"
 #include "etcd/client.h"
+#include "synchronous.h"
 
 char	   *elector_cluster = NULL;
 char	   *elector_node = NULL;
@@ -44,12 +45,22 @@ int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 int			elector_generation = 0;
 char	   *elector_upstream_term = NULL;
 char	   *elector_restore_command = NULL;
+char	   *elector_standby_names = NULL;
+int			elector_follower_timeout = 60000;
+int			elector_degrade_after = 10000;
+int			elector_too_few_followers = ELECTOR_COMMITS_WAIT;
 
 /* The user of pg_elector.conninfo, which the other nodes come as. */
 static char *peer_role = NULL;
 
 /* All settings are defined, so one can be checked against another. */
 static bool defined = false;
+
+static const struct config_enum_entry too_few_options[] = {
+	{"wait", ELECTOR_COMMITS_WAIT, false},
+	{"degrade", ELECTOR_DEGRADE, false},
+	{NULL, 0, false}
+};
 
 static const struct config_enum_entry rejoin_options[] = {
 	{"rewind", ELECTOR_REJOIN_REWIND, false},
@@ -195,13 +206,16 @@ check_lease_margin(int *newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * A policy of another library may not be registered yet while libraries are loaded;
+ * then elector_settings_check_policy() looks again.
+ */
 static bool
 check_durability(char **newval, void **extra, GucSource source)
 {
-	ElectorDurability policy;
 	const char *message;
 
-	if (elector_durability_parse(*newval, &policy, &message))
+	if (process_shared_preload_libraries_in_progress || elector_policy_valid(*newval, &message))
 		return true;
 	GUC_check_errdetail("\"%s\" is no durability policy: %s.", *newval, message);
 	return false;
@@ -323,7 +337,8 @@ static const char *const checked_settings[] = {
 	"pg_elector.priority", "pg_elector.lease_ttl", "pg_elector.lease_margin",
 	"pg_elector.fence_timeout", "pg_elector.cold_start_wait",
 	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
-	"pg_elector.durability", "pg_elector.admin_roles", "pg_elector.rejoin"
+	"pg_elector.durability", "pg_elector.too_few_followers", "pg_elector.degrade_after",
+	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin"
 };
 
 static bool
@@ -375,9 +390,27 @@ elector_settings_define(void)
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pg_elector.durability",
 							   "What makes a commit durable.",
-							   "\"async\": the leader alone.",
-							   &elector_durability, "async", PGC_POSTMASTER, 0,
+							   "\"async\": the leader alone; \"any N\": N followers, too; \"zones N\": followers in N zones other than the leader's.  In force when all members that are there have it.",
+							   &elector_durability, "async", PGC_SIGHUP, 0,
 							   check_durability, NULL, NULL);
+	DefineCustomEnumVariable("pg_elector.too_few_followers",
+							 "What a leader does when too few follow for the durability policy.",
+							 "\"wait\": commits wait; \"degrade\": after degrade_after they are acknowledged by the leader alone, until enough follow again.",
+							 &elector_too_few_followers, ELECTOR_COMMITS_WAIT, too_few_options,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.degrade_after",
+							"How long too few must follow before durability is degraded.",
+							NULL,
+							&elector_degrade_after, 10000, 0, INT_MAX / 2, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.follower_timeout",
+							"A follower that is away for longer is done without, where the policy allows.",
+							"A failover then need not wait for it.",
+							&elector_follower_timeout, 60000, 1000, INT_MAX / 2, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomStringVariable("pg_elector.admin_roles",
 							   "Roles that may connect and read while the gate is closed.",
 							   "Names separated by commas.",
@@ -402,6 +435,12 @@ elector_settings_define(void)
 							   &elector_restore_command, "", PGC_SIGHUP,
 							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							   NULL, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.standby_names",
+							   "What the library has set synchronous_standby_names to.",
+							   "Set by the library; do not change it.",
+							   &elector_standby_names, "", PGC_SIGHUP,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, elector_synchronous_assign, NULL);
 	DefineCustomStringVariable("pg_elector.upstream_term",
 							   "The leadership that a standby means to stream from.",
 							   "Set by the library when a standby connects; do not set it.",
@@ -444,6 +483,21 @@ elector_settings_complete(void)
 				 errmsg("\"pg_elector.lease_margin\" (%d ms) must be less than \"pg_elector.lease_ttl\" (%d s)",
 						elector_lease_margin, elector_lease_ttl)));
 	return true;
+}
+
+/* All libraries are loaded, and with them all policies registered. */
+void
+elector_settings_check_policy(void)
+{
+	const char *message;
+
+	if (!elector_policy_valid(elector_durability, &message))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("invalid value for parameter \"%s\": \"%s\"", "pg_elector.durability",
+						elector_durability),
+				 errdetail("It is no durability policy: %s.", message),
+				 errhint("A library that brings a policy of its own comes behind pg_elector in shared_preload_libraries.")));
 }
 
 bool

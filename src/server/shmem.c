@@ -5,7 +5,7 @@
  *
  * The protocol of the fields stands above ElectorShared in library.h.
  */
-#include "library.h"
+#include "synchronous.h"
 
 #include <time.h>
 
@@ -31,6 +31,7 @@ elector_shmem_request(void)
 {
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(elector_drain_size());
+	RequestAddinShmemSpace(elector_synchronous_size());
 	RequestNamedLWLockTranche(ELECTOR_LIBRARY, 1);
 }
 
@@ -71,6 +72,7 @@ elector_shmem_startup(void)
 			pg_atomic_init_u32(&elector_shared->marks[i], 0);
 	}
 	elector_drain_startup();
+	elector_synchronous_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

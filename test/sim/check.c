@@ -8,6 +8,8 @@
  */
 #include "sim.h"
 
+#include "core/durability.h"
+
 #include <string.h>
 
 static bool
@@ -315,6 +317,51 @@ check_open(World *world, const Server *server)
 		world_violation(world, "I9", "the gate of %s opens on timeline %u; allotted was %u",
 						world_name(server), branch->timeline, term->timeline);
 
+	for (int b = 0; b < world->nbranches; b++)
+	{
+		ElectorLsn	promised = world->branches[b].promised;
+
+		if (promised != 0 && (!server_on_history(world, b, promised, server->branch) ||
+							  (b == server->branch && server->lsn < promised)))
+			world_violation(world, "I2", "the gate of %s opens at %u/%llu, and a commit that was acknowledged at %u/%llu is not there",
+							world_name(server), branch->timeline, (unsigned long long) server->lsn,
+							world->branches[b].timeline, (unsigned long long) promised);
+	}
+}
+
+static bool
+asks_for_copies(const ElectorCommitRule *rule)
+{
+	return !elector_policy_is_async(rule->policy);
+}
+
+/*
+ * The rule in etcd changes.  What was acknowledged while there was none is covered by the
+ * first that is in force alone, up to where its leader says; without one, nothing is.
+ */
+void
+check_rule(World *world, const Server *server, const ElectorDurability *before,
+		   const ElectorDurability *after)
+{
+	Branch	   *branch = &world->branches[server->branch];
+
+	TRACE(world, server, "the rule is %s of %d%s%s", after->rule.policy, after->rule.nmembers,
+		  after->changing ? ", next " : "", after->changing ? after->next.policy : "");
+	if (after->changing)
+		return;
+	if (!asks_for_copies(&after->rule))
+	{
+		for (int b = 0; b < world->nbranches; b++)
+			world->branches[b].promised = 0;
+	}
+	else if (before != NULL && branch->told != 0)
+	{
+		ElectorLsn	covered = server->elector.names_barrier < branch->told ?
+		server->elector.names_barrier : branch->told;
+
+		if (covered > branch->promised)
+			branch->promised = covered;
+	}
 }
 
 /* A commit is on the disk. */
@@ -332,11 +379,18 @@ check_flushed(const Server *server)
 
 /* A client is told that its commit succeeded. */
 void
-check_commit(World *world, const Server *server)
+check_commit(World *world, const Server *server, ElectorLsn lsn)
 {
 	const ElectorTerm *term = etcd_term(world);
+	const ElectorDurability *record = etcd_durability(world);
+	Branch	   *branch = &world->branches[server->branch];
 
 	world->counters.commits++;
+	if (lsn > branch->told)
+		branch->told = lsn;
+	if (record != NULL && asks_for_copies(&record->rule) &&
+		(!record->changing || asks_for_copies(&record->next)) && lsn > branch->promised)
+		branch->promised = lsn;
 	if (term != NULL && strcmp(term->instance, server->instance) == 0 && term->released)
 		world_violation(world, "I4", "%s acknowledges a commit after its word that its term is over",
 						world_name(server));

@@ -75,6 +75,14 @@ store_key(ElectorKey key, int node)
 	return key == ELECTOR_KEY_ALIVE ? alive_key(node) : (int) key;
 }
 
+const ElectorDurability *
+etcd_durability(const World *world)
+{
+	const Kv   *kv = &world->etcd.kvs[ELECTOR_KEY_DURABILITY];
+
+	return kv->present ? kv->value : NULL;
+}
+
 bool
 etcd_paused(const World *world)
 {
@@ -203,6 +211,15 @@ apply(World *world, ElectorCluster *cluster, int key, const Kv *kv)
 				cluster->request = *(const ElectorRequest *) kv->value;
 				cluster->request.present = true;
 				cluster->request.mod_revision = kv->mod;
+			}
+			break;
+		case ELECTOR_KEY_DURABILITY:
+			memset(&cluster->durability, 0, sizeof(cluster->durability));
+			if (kv->present)
+			{
+				cluster->durability = *(const ElectorDurability *) kv->value;
+				cluster->durability.present = true;
+				cluster->durability.mod_revision = kv->mod;
 			}
 			break;
 		case ELECTOR_KEY_SETTINGS:
@@ -426,12 +443,13 @@ change_value(World *world, const ElectorChange *change, ElectorKey key)
 	const void *values[ELECTOR_KEYS] = {
 		&change->system, &change->member, &change->alive, &change->leader,
 		&change->election, &change->term, &change->request, &change->settings,
-		&change->history
+		&change->durability, &change->history
 	};
 	const size_t sizes[ELECTOR_KEYS] = {
 		sizeof(change->system), sizeof(change->member), sizeof(change->alive),
 		sizeof(change->leader), sizeof(change->election), sizeof(change->term),
-		sizeof(change->request), sizeof(change->settings), sizeof(change->history)
+		sizeof(change->request), sizeof(change->settings),
+		sizeof(change->durability), sizeof(change->history)
 	};
 	void	   *copy = world_alloc(world, sizes[key]);
 
@@ -490,7 +508,9 @@ commit(World *world, const Server *server, const Request *request,
 		check_release(world, server, request->program, &change->term);
 	if (change->keys[ELECTOR_KEY_LEADER].write == ELECTOR_WRITE_DELETE && request->program)
 		check_key_deleted(world, server);
-	if (request->errand.deed == ELECTOR_DEED_OPEN)
+	if (request->errand.deed == ELECTOR_DEED_RULE)
+		check_rule(world, server, etcd_durability(world), &change->durability);
+	if (request->errand.deed == ELECTOR_DEED_OPEN || request->errand.deed == ELECTOR_DEED_BEGIN)
 		check_begun(world, server, &change->term);
 	for (int key = 0; key < ELECTOR_KEY_HISTORY; key++)
 	{

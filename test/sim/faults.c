@@ -31,6 +31,7 @@ typedef enum FaultKind
 	FAULT_SWITCHOVER,			/* requested, at once or for later */
 	FAULT_CANCEL,				/* of a switchover */
 	FAULT_PAUSE,				/* of the cluster, by the operator */
+	FAULT_POLICY,				/* another one is set, on one node after the other */
 	FAULT_CUT_PAIR,
 	FAULT_CUT_ONE_WAY,
 	FAULT_CUT_PEERS,			/* from all other nodes */
@@ -68,6 +69,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_SWITCHOVER] = "switchover requested",
 	[FAULT_CANCEL] = "switchover canceled",
 	[FAULT_PAUSE] = "cluster paused",
+	[FAULT_POLICY] = "policy changed",
 	[FAULT_CUT_PAIR] = "pair cut",
 	[FAULT_CUT_ONE_WAY] = "cut one way",
 	[FAULT_CUT_PEERS] = "cut off from its peers",
@@ -132,6 +134,8 @@ static const FaultKind themes[THEMES][8] = {
 	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK},
 	[THEME_MEDDLING] = {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
 	FAULT_ETCD_RESTORED, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW},
+	[THEME_DURABILITY] = {FAULT_POLICY, FAULT_KILL_POSTMASTER, FAULT_CUT_PAIR, FAULT_CUT_NODE,
+	FAULT_POWER, FAULT_CUT_PEERS, FAULT_PAUSE_ELECTOR, FAULT_POLICY},
 	[THEME_HANDOVER] = {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
 	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}
 };
@@ -266,6 +270,30 @@ cancel_switchover(Server *server)
 {
 	if (can_be_asked(server) && server->elector.view.request.present)
 		elector_refuse_request(&server->elector, "canceled");
+}
+
+/* The first half of the nodes now, the rest in the end. */
+static void
+change_policy(World *world, const Fault *fault, int by)
+{
+	Chance		chance = {(uint64_t) fault->at + (uint64_t) fault->amount};
+	const char *policy = world_policy(&chance, world->nnodes);
+
+	if (!world->synchronous)
+		return;
+	for (int i = 0; i < world->nservers; i++)
+	{
+		Server	   *server = &world->servers[i];
+		int			node = server->node;
+
+		if ((by > 0) != (node < world->nnodes / 2))
+			continue;
+		snprintf(world->settings[node].durability, ELECTOR_NAME_SIZE, "%s", policy);
+		if (!server->running)
+			continue;
+		snprintf(server->elector.settings.durability, ELECTOR_NAME_SIZE, "%s", policy);
+		server_round_soon(server);
+	}
 }
 
 /* Until some node has done it. */
@@ -441,6 +469,9 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 				resume(world, NULL, NULL, 0);
 			else if (can_be_asked(server))
 				elector_set_paused(&server->elector, true, "");
+			break;
+		case FAULT_POLICY:
+			change_policy(world, fault, by);
 			break;
 		case FAULT_CUT_PAIR:
 			if (server->index == fault->b)

@@ -446,6 +446,7 @@ port_look(void *world, ElectorServer *facts)
 		facts->told_end = server->streaming ? server->told_end : 0;
 		facts->told_at = server->told_at;
 	}
+	commits_look(server, facts);
 }
 
 static bool
@@ -646,6 +647,14 @@ port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 		server_stop(server, how, false);
 }
 
+static bool
+port_set_names(void *world, const char *names)
+{
+	Server	   *server = world;
+
+	return step(server) && commits_set_names(server, names);
+}
+
 /* --- the gate --- */
 
 static void
@@ -707,6 +716,7 @@ port_drained(void *world)
 static void
 port_terminate(void *world)
 {
+	commits_terminate(world);
 }
 
 /* --- the disk --- */
@@ -775,6 +785,7 @@ const ElectorPorts sim_ports = {
 	.checkpoint = port_checkpoint,
 	.drain = port_drain,
 	.restart = port_restart,
+	.set_names = port_set_names,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
 	.set_led = port_set_led,

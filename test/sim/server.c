@@ -120,6 +120,7 @@ clear_shared_memory(Server *server)
 	server->led_term = 0;
 	server->drain_until = 0;
 	server->marks = 0;
+	commits_forget(server);
 }
 
 static void
@@ -178,6 +179,8 @@ server_connect(Server *server)
 	server->upstream_life = upstream->life;
 	TRACE(world, server, "streams from %s", world_name(upstream));
 	check_stream(world, server);
+	upstream->known[server->index] = 0;
+	commits_flushed(server);
 	server_wal_flushed(upstream);
 }
 
@@ -244,6 +247,7 @@ wal_arrives(World *world, Server *server, void *payload, int64_t number)
 			server->newest_timeline = world->branches[server->branch].timeline;
 		check_received(server, upstream);
 	}
+	commits_flushed(server);
 	server->told_end = message->end;
 	server->told_at = server_local(server, world->now);
 	if (server->freeze != FREEZE_DONE)
@@ -289,21 +293,37 @@ has_backends(const Server *server)
 		(server->phase == PHASE_ORPHANED && server->was_primary);
 }
 
+/* Nothing holds the commit up any more: look once more, and tell the client. */
+void
+server_commit_released(Server *server, ElectorLsn lsn)
+{
+	if (!has_backends(server) && server->phase != PHASE_STOPPING)
+		return;
+	if (gate_is_open(server) || !WORLD_RULE(GATE_CHECKED_TWICE))
+		check_commit(server->world, server, lsn);
+}
+
 static void
 commit_ends(World *world, Server *server, void *payload, int64_t number)
 {
-	if (server->marks > 0)
-		server->marks--;
 	if (!has_backends(server) &&
 		(server->phase != PHASE_STOPPING || server->checkpoint != 0))
+	{
+		if (server->marks > 0)
+			server->marks--;
 		return;
+	}
 	server->lsn += COMMIT_SIZE;
 	server_wal_flushed(server);
 	check_flushed(server);
-
-	/* Looked at again before the client is told. */
-	if (gate_is_open(server) || !WORLD_RULE(GATE_CHECKED_TWICE))
-		check_commit(world, server);
+	if (world->synchronous)
+	{
+		commits_wait(server, server->lsn);
+		return;
+	}
+	if (server->marks > 0)
+		server->marks--;
+	server_commit_released(server, server->lsn);
 }
 
 static void

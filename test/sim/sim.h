@@ -14,6 +14,7 @@
 #define SIM_NODES_MAX	5
 #define SIM_SERVERS_MAX (SIM_NODES_MAX + 1)	/* a copy of one of them, too (S9) */
 #define SIM_ETCD_MEMBERS 3
+#define SIM_PENDING_MAX 40
 #define SIM_FAULTS_MAX	64
 #define SIM_BRANCHES_MAX 512
 #define SIM_KEYS		(ELECTOR_KEY_HISTORY + 2 * SIM_NODES_MAX)
@@ -123,6 +124,13 @@ typedef struct SimEtcd
 /* --- PostgreSQL (server.c, ports.c) --- */
 
 /* A history: forked from its parent at lsn.  Its number is a fact, not a claim. */
+/* synchronous_standby_names: so many of these nodes; 0: commits wait for nobody */
+typedef struct SyncNames
+{
+	int			quorum;
+	uint32_t	mask;
+} SyncNames;
+
 typedef struct Branch
 {
 	uint32_t	timeline;
@@ -130,6 +138,8 @@ typedef struct Branch
 	ElectorLsn	lsn;
 	uint64_t	term;			/* for which it was promoted; 0: by hand */
 	uint64_t	newest_term;	/* that was led on it */
+	ElectorLsn	told;			/* newest commit acknowledged on it ... */
+	ElectorLsn	promised;		/* ... and under a policy: never to be lost */
 } Branch;
 
 typedef enum Phase
@@ -240,6 +250,13 @@ struct Server
 	uint64_t	led_term;
 	ElectorTime drain_until;
 	int			marks;			/* commits under way */
+	ElectorLsn	pending[SIM_PENDING_MAX];	/* those that wait for standbys */
+	int			npending;
+	ElectorLsn	known[SIM_SERVERS_MAX]; /* what standbys have said that they have */
+	SyncNames	names;			/* that walsenders go by ... */
+	SyncNames	names_loading;	/* ... and from then on */
+	ElectorTime names_loaded_at;
+	char		names_text[ELECTOR_NAMES_SIZE]; /* on disk */
 
 	/* elector */
 	bool		running;
@@ -275,6 +292,17 @@ struct Server
 	uint64_t	checked_term;	/* last one whose opening was looked at */
 };
 
+/* --- synchronous commits (commits.c) --- */
+
+extern void server_commit_released(Server *server, ElectorLsn lsn);
+extern void commits_wait(Server *server, ElectorLsn lsn);
+extern void commits_release(Server *server);
+extern void commits_terminate(Server *server);
+extern void commits_forget(Server *server);
+extern bool commits_set_names(Server *server, const char *text);
+extern void commits_flushed(Server *follower);
+extern void commits_look(const Server *server, ElectorServer *facts);
+
 /* --- faults (faults.c) --- */
 
 /* What a fault can wait for, to hit the moments that matter. */
@@ -298,6 +326,7 @@ typedef enum Theme
 	THEME_ELECTION,
 	THEME_MEDDLING,
 	THEME_HANDOVER,
+	THEME_DURABILITY,
 	THEMES
 } Theme;
 
@@ -365,6 +394,7 @@ struct World
 	ElectorTime disk_stall;
 
 	Theme		theme;
+	bool		synchronous;	/* some policy other than async is used */
 	int			nfaults;
 	Fault		faults[SIM_FAULTS_MAX];
 	ElectorTime horizon;		/* no fault begins later */
@@ -403,6 +433,7 @@ typedef enum Tracing
 /* world.c */
 extern void world_run(World *world, uint64_t seed, const Fault *faults, int nfaults,
 					  Tracing tracing);
+extern const char *world_policy(Chance *chance, int nnodes);
 extern void world_free(World *world);
 extern void *world_alloc(World *world, size_t size);
 extern void world_trace(World *world, const Server *server, const char *format,...)
@@ -450,6 +481,7 @@ extern void etcd_back_up(World *world);
 extern void etcd_compact(World *world);
 extern void etcd_delete_leader(World *world);
 extern bool etcd_has_lease(const World *world, int64_t lease);
+extern const ElectorDurability *etcd_durability(const World *world);
 extern bool etcd_paused(const World *world);
 extern const ElectorTerm *etcd_term(const World *world);
 extern const ElectorLeader *etcd_leader(const World *world);
@@ -503,7 +535,9 @@ extern void check_promotion(World *world, const Server *server, int branch);
 extern void check_state(Server *server, const ElectorState *after);
 extern void check_stream(World *world, const Server *server);
 extern void check_flushed(const Server *server);
-extern void check_commit(World *world, const Server *server);
+extern void check_commit(World *world, const Server *server, ElectorLsn lsn);
+extern void check_rule(World *world, const Server *server, const ElectorDurability *before,
+					   const ElectorDurability *after);
 extern void check_answer(Server *server, const ElectorFenceRequest *request,
 						 const ElectorAnswer *answer);
 extern void check_received(Server *server, const Server *upstream);

@@ -203,6 +203,23 @@ choose_margin(Chance *chance, ElectorTime ttl)
 	}
 }
 
+/* One that the members can satisfy. */
+const char *
+world_policy(Chance *chance, int nnodes)
+{
+	switch (chance_between(chance, 0, 3))
+	{
+		case 0:
+			return "async";
+		case 1:
+			return nnodes > 2 ? "any 2" : "any 1";
+		case 2:
+			return "zones 1";
+		default:
+			return "any 1";
+	}
+}
+
 static void
 choose_settings(World *world)
 {
@@ -215,6 +232,10 @@ choose_settings(World *world)
 	ElectorTime cooldown = chance_one_in(chance, 2) ? 0 : chance_between(chance, 1, 30) * SEC;
 	ElectorTime drain_timeout = chance_between(chance, 0, 500) * MS;
 	int			rejoin = (int) chance_between(chance, 0, 7);
+	bool		may_degrade = chance_one_in(chance, 4);
+	ElectorTime degrade_after = chance_between(chance, 0, 5000) * MS;
+	ElectorTime follower_timeout = chance_between(chance, 1, 40) * SEC;
+	const char *policy;
 
 	world->theme = chance_one_in(chance, 3) ? THEME_ANY :
 		(Theme) chance_between(chance, 1, THEMES - 1);
@@ -226,6 +247,10 @@ choose_settings(World *world)
 	if (world->nnodes == 4)
 		world->nnodes = chance_one_in(chance, 2) ? 3 : 5;
 	world->nservers = world->nnodes + 1;
+	policy = world_policy(chance, world->nnodes);
+	world->synchronous = chance_one_in(chance, 2);
+	if (!world->synchronous)
+		policy = "async";
 	for (int i = 0; i < world->nnodes; i++)
 	{
 		ElectorSettings *settings = &world->settings[i];
@@ -244,8 +269,13 @@ choose_settings(World *world)
 		settings->failover_cooldown = cooldown;
 		settings->drain_timeout = drain_timeout;
 		settings->maximum_lag = chance_one_in(chance, 4) ? 200 : -1;
-		settings->may_rejoin = rejoin != 0;
-		settings->may_clone = rejoin > 4;
+		settings->may_rejoin = rejoin != 0 || world->synchronous;
+		settings->may_clone = rejoin > 4 || world->synchronous;
+		settings->may_degrade = may_degrade;
+		settings->degrade_after = degrade_after;
+		settings->follower_timeout = follower_timeout;
+		snprintf(settings->durability, sizeof(settings->durability), "%s", policy);
+		snprintf(settings->zone, sizeof(settings->zone), "z%d", i % 3);
 	}
 
 	if (world->theme == THEME_LEASE)
@@ -270,6 +300,13 @@ choose_settings(World *world)
 	world->drift = margin * (chance_one_in(chance, 3) ? 950000 : 400000) / ttl;
 	world->open_bound = 30 * SEC + 4 * ttl + cold_start_wait + cooldown;
 	world->bound = 120 * SEC + 6 * ttl + cold_start_wait + cooldown;
+
+	/* Who has to come back first has to be rewound or cloned first. */
+	if (world->synchronous)
+	{
+		world->open_bound += 60 * SEC;
+		world->bound += 60 * SEC;
+	}
 }
 
 static void

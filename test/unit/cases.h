@@ -76,6 +76,9 @@ static const char *const case_actions[] = {
 	[ELECTOR_OPEN] = "open",
 	[ELECTOR_CHECKPOINT] = "checkpoint",
 	[ELECTOR_DRAIN] = "drain",
+	[ELECTOR_SET_NAMES] = "set_names",
+	[ELECTOR_BEGIN] = "begin",
+	[ELECTOR_CHANGE_RULE] = "change_rule",
 	[ELECTOR_HANDOVER] = "handover",
 	[ELECTOR_CANCEL] = "cancel"
 };

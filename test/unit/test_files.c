@@ -220,19 +220,6 @@ check_names(void)
 	ok(!elector_name_valid(name), "one that is longer");
 }
 
-static void
-check_durability(void)
-{
-	ElectorDurability policy;
-	const char *message = NULL;
-
-	ok(elector_durability_parse("async", &policy, &message) &&
-	   policy == ELECTOR_DURABILITY_ASYNC && message == NULL, "durability: async");
-	ok(!elector_durability_parse("asynchronous", &policy, &message) && message != NULL,
-	   "durability: another word has a message");
-	ok(!elector_durability_parse("", &policy, &message), "durability: none");
-}
-
 int
 main(void)
 {
@@ -241,6 +228,5 @@ main(void)
 	check_foreign();
 	check_values();
 	check_names();
-	check_durability();
 	return done_testing();
 }

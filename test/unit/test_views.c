@@ -115,6 +115,9 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_OPEN:
 		case ELECTOR_CHECKPOINT:
 		case ELECTOR_DRAIN:
+		case ELECTOR_SET_NAMES:
+		case ELECTOR_BEGIN:
+		case ELECTOR_CHANGE_RULE:
 		case ELECTOR_HANDOVER:
 		case ELECTOR_CANCEL:
 			return seen->holds;
@@ -533,6 +536,10 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_CHECKPOINT:
 			view->handover.checkpointed = true;
 			return true;
+		case ELECTOR_SET_NAMES:
+		case ELECTOR_BEGIN:
+		case ELECTOR_CHANGE_RULE:
+			return false;		/* not in these views */
 		case ELECTOR_DRAIN:
 			view->handover.drained = true;
 			return true;
