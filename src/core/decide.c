@@ -40,9 +40,6 @@
  */
 #define ACKNOWLEDGE_BOUND SECONDS(60)
 
-/* How often it is looked at whether they do. */
-#define FLUSH_INTERVAL ((ElectorTime) 2000)
-
 /* How often the lease of a silent leader is looked at ... */
 #define LEASE_WATCH_INTERVAL ((ElectorTime) 25000)
 
@@ -245,7 +242,7 @@ decide_leading(const ElectorView *view)
 		if (durability.action != ELECTOR_WAIT)
 			return durability;
 		return elector_plan_wait(view, ELECTOR_BECAUSE_UNACKNOWLEDGED,
-								 view->now + FLUSH_INTERVAL);
+								 elector_look_again(view, view->leading_since));
 	}
 
 	if (elector_is_requested(view))

@@ -33,8 +33,9 @@
 /* A follower that is this close to the end of WAL has caught up. */
 #define CAUGHT_UP ((ElectorLsn) 1024 * 1024)
 
-/* How often what others are waited for is looked at. */
-#define LOOK_INTERVAL ((ElectorTime) 5000)
+/* How soon it is looked again what followers have flushed: no event tells. */
+#define LOOK_SOONEST ((ElectorTime) 2000)
+#define LOOK_LATEST ((ElectorTime) 300000)
 
 /* --- policies --- */
 
@@ -427,6 +428,17 @@ elector_durability_may_open(const ElectorView *view)
 		(!record->changing || acknowledged(view, &record->next, view->barrier));
 }
 
+/* The longer it has lasted, the less often. */
+ElectorTime
+elector_look_again(const ElectorView *view, ElectorTime since)
+{
+	ElectorTime interval = (view->now - since) / 20;
+
+	if (interval < LOOK_SOONEST)
+		interval = LOOK_SOONEST;
+	return view->now + (interval < LOOK_LATEST ? interval : LOOK_LATEST);
+}
+
 /* --- the leader brings the rule into force that is wanted --- */
 
 /* The member follows, and has done so to the end of WAL. */
@@ -584,7 +596,8 @@ elector_durability_plan(const ElectorView *view, ElectorDurability *record)
 			record->degraded = less;
 			return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 		}
-		return elector_plan_wait(view, ELECTOR_BECAUSE_DURABILITY, view->now + LOOK_INTERVAL);
+		return elector_plan_wait(view, ELECTOR_BECAUSE_DURABILITY,
+								 elector_look_again(view, view->names_since));
 	}
 
 	if (elector_rule_equal(&wanted, in_force))

@@ -77,6 +77,9 @@ extern bool elector_durability_may_lose(const ElectorView *view);
  */
 extern bool elector_durability_may_open(const ElectorView *view);
 
+/* When to look again for what followers are waited for since then. */
+extern ElectorTime elector_look_again(const ElectorView *view, ElectorTime since);
+
 /* --- the leader brings the rule into force that is wanted --- */
 
 /* synchronous_standby_names that this node needs as leader, for now. */

@@ -24,9 +24,8 @@
 /* How often a request under way is looked at. */
 #define REQUEST_INTERVAL 20000
 
-/* How often a leader looks who follows, and when its gate waits for them. */
+/* How often a leader looks who follows. */
 #define FOLLOWERS_INTERVAL 500000
-#define FLUSH_INTERVAL 5000
 
 /* A round that comes this much later than it should is late. */
 #define LATE 500000
@@ -233,7 +232,7 @@ watch_followers(Elector *elector)
 
 	/* Followers come and go without an event. */
 	if (elector->leader_revision != 0 && !elector_policy_is_async(view->policy))
-		elector_poll(elector, elector->gate_open ? FOLLOWERS_INTERVAL : FLUSH_INTERVAL);
+		elector_poll(elector, FOLLOWERS_INTERVAL);
 }
 
 /* When was the old leadership proven over? */

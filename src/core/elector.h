@@ -273,7 +273,8 @@ typedef struct Elector
 								 * 0: it has not */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that are
 											 * known to be loaded */
-	ElectorLsn	names_barrier;	/* end of WAL when that was known */
+	ElectorLsn	names_barrier;	/* end of WAL when that was known ... */
+	ElectorTime names_since;	/* ... which was then */
 	ElectorTime unserved_since;
 
 	/* memory for the view */

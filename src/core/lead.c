@@ -246,6 +246,7 @@ elector_act_set_names(Elector *elector)
 		elector_copy(elector->names, names, sizeof(elector->names));
 		elector->ports->look(elector->world, &elector->server);
 		elector->names_barrier = elector->server.position.lsn;
+		elector->names_since = elector->view.now;
 	}
 	else
 	{

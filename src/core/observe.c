@@ -173,6 +173,7 @@ observe_durability(const Elector *elector, ElectorView *view)
 	}
 	elector_copy(view->names, elector->names, sizeof(view->names));
 	view->names_barrier = elector->names_barrier;
+	view->names_since = elector->names_since;
 	view->barrier = elector->barrier;
 	view->unserved_since = elector->unserved_since;
 }

@@ -92,7 +92,6 @@ typedef struct ElectorView
 	ElectorTerm term;
 	ElectorRequest request;
 	bool		paused;			/* no automatic change */
-	ElectorDurability durability;
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster
@@ -121,9 +120,8 @@ typedef struct ElectorView
 	ElectorTime leading_since;	/* our leader key was won */
 	ElectorLsn	barrier;		/* end of WAL when the term began on this node;
 								 * 0: not yet */
-	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
-											 * all processes have loaded */
-	ElectorLsn	names_barrier;	/* end of WAL when that was known */
+	ElectorLsn	names_barrier;	/* end of WAL when that was known ... */
+	ElectorTime names_since;	/* ... which was then */
 	ElectorTime unserved_since; /* too few follow for the policy; 0: enough do */
 	bool		ordered;		/* an elector chose this node */
 	uint64_t	order_term;
@@ -160,6 +158,10 @@ typedef struct ElectorView
 	int			npeers;
 	int			self;			/* index; -1: not registered */
 	ElectorPeerView peers[ELECTOR_MEMBERS_MAX];
+
+	ElectorDurability durability;	/* the rule in force, in etcd */
+	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
+											 * all processes have loaded */
 } ElectorView;
 
 #endif							/* ELECTOR_VIEW_H */

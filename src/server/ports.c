@@ -201,7 +201,7 @@ look_at_stream(ElectorServer *server)
 static void
 port_look(void *world, ElectorServer *server)
 {
-	memset(server, 0, sizeof(*server));
+	memset(server, 0, offsetof(ElectorServer, followers));
 	server->recovering = RecoveryInProgress();
 	server->opened_term = pg_atomic_read_u64(&elector_shared->opened_term);
 	if (server->recovering)

@@ -430,7 +430,7 @@ port_look(void *world, ElectorServer *facts)
 {
 	Server	   *server = world;
 
-	memset(facts, 0, sizeof(*facts));
+	memset(facts, 0, offsetof(ElectorServer, followers));
 	facts->recovering = server->phase != PHASE_PRIMARY;
 	facts->opened_term = server->opened_term;
 	facts->position.timeline = server_timeline(server);
