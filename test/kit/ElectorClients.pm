@@ -82,7 +82,9 @@ our @ISA = qw(ElectorClient);
 use ElectorProcess qw(spawn now_us);
 use Test::More ();
 
-# Options: interval_ms, statement_ms, connect_ms, duration, start, table, conninfo
+# Options: interval_ms, statement_ms, connect_ms, duration, start, table, conninfo;
+# program: another one (the words of a command) that takes the same arguments
+# and writes the same log
 sub new
 {
 	my ($class, $cluster, %opts) = @_;
@@ -97,7 +99,8 @@ sub new
 		push @args, "--$option", $opts{$name} if defined $opts{$name};
 	}
 	$self->{pids} = [ spawn({ log => "$self->{log}.err" }, $cluster->network->on('client'),
-			$cluster->client_program, 'writer', $opts{conninfo} // $cluster->conninfo_all,
+			$opts{program} ? @{ $opts{program} } : ($cluster->client_program, 'writer'),
+			$opts{conninfo} // $cluster->conninfo_all,
 			$table, $self->{log}, @args) ];
 	$self->wait_for_acks(10) unless $opts{no_wait};
 	return $self;
