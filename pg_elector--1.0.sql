@@ -90,7 +90,29 @@ COMMENT ON COLUMN elector_history.establish_ms IS 'the transaction that won lead
 COMMENT ON COLUMN elector_history.promote_ms IS 'from there until the promotion was complete, in milliseconds';
 COMMENT ON COLUMN elector_history.open_ms IS 'from there until the term was recorded as open, in milliseconds';
 
-GRANT SELECT ON elector_status, elector_lease, elector_history TO PUBLIC;
+CREATE FUNCTION elector_durability_rows(
+    OUT rule text, OUT next text, OUT degraded boolean, OUT safe boolean,
+    OUT missing text, OUT node text, OUT wanted text, OUT member boolean,
+    OUT lag_bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION elector_durability_rows() IS 'rows of elector_durability';
+
+CREATE VIEW elector_durability AS
+    SELECT * FROM elector_durability_rows() ORDER BY node;
+COMMENT ON VIEW elector_durability IS
+'what makes a commit durable, one row a member; asks the members, for half a second at most';
+COMMENT ON COLUMN elector_durability.rule IS 'policy in force';
+COMMENT ON COLUMN elector_durability.next IS 'policy that it is being changed to, while both are in force; the same one if only its members change';
+COMMENT ON COLUMN elector_durability.degraded IS 'whether commits are acknowledged with less than is wanted, since too few followers are there';
+COMMENT ON COLUMN elector_durability.safe IS 'whether the loss of the leader, now, would lose no acknowledged commit and stop nothing';
+COMMENT ON COLUMN elector_durability.missing IS 'members whose absence prevents that';
+COMMENT ON COLUMN elector_durability.node IS 'name of the member';
+COMMENT ON COLUMN elector_durability.wanted IS 'its pg_elector.durability';
+COMMENT ON COLUMN elector_durability.member IS 'whether its acknowledgement counts, when another one leads';
+COMMENT ON COLUMN elector_durability.lag_bytes IS 'how far it is behind the leader, in bytes';
+
+GRANT SELECT ON elector_status, elector_lease, elector_history, elector_durability TO PUBLIC;
 
 --
 -- For operators
@@ -104,6 +126,14 @@ CREATE FUNCTION elector_switchover(
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_switchover(text, boolean, interval, boolean, timestamptz) IS
 'have the leader hand over to the target, or to the best follower. Checked at once, an error says why it cannot be. On another node than the leader it waits, for timeout at most, until the new leader takes writes, and returns it with its term and for how many milliseconds nobody did; on the leader, with wait => false, and with a time at which it is to happen, it returns who will lead. dry_run only checks';
+
+CREATE FUNCTION elector_failover(
+    target text DEFAULT NULL, accept_data_loss boolean DEFAULT false,
+    timeout interval DEFAULT '1 minute',
+    OUT leader text, OUT term bigint, OUT pause_ms integer)
+AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_failover(text, boolean, interval) IS
+'where there is no leader because members that may have acknowledged commits are gone for good: have the target lead, or the best that is left. Without accept_data_loss it says how much may be lost, and does nothing; elector_history keeps that it was accepted';
 
 CREATE FUNCTION elector_cancel_switchover() RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -139,6 +169,7 @@ COMMENT ON FUNCTION elector_establish(text) IS
 'become leader, for the node that runs an election and has chosen this one';
 
 REVOKE ALL ON FUNCTION elector_switchover(text, boolean, interval, boolean, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_failover(text, boolean, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_cancel_switchover() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_pause(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_resume() FROM PUBLIC;

@@ -295,6 +295,26 @@ elector_request_switchover(Elector *elector, const char *target, int64_t at)
 	return change.request.id;
 }
 
+int64_t
+elector_request_failover(Elector *elector, const char *target)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	elector_copy(change.request.target, target, sizeof(change.request.target));
+	elector_copy(change.request.node, elector->settings.node, sizeof(change.request.node));
+	change.request.id = view->now;
+	change.request.term = view->term.term;
+	change.request.failover = true;
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
+	elector_change_if_modified(&change, ELECTOR_KEY_TERM, view->term.mod_revision);
+	elector_change_if_modified(&change, ELECTOR_KEY_REQUEST, view->request.mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_REQUEST, 0);
+	elector_act_commit(elector, ELECTOR_DEED_REQUEST, &change);
+	return change.request.id;
+}
+
 void
 elector_refuse_request(Elector *elector, const char *why)
 {

@@ -179,7 +179,8 @@ decide_leading(const ElectorView *view)
 	bool		recorded = view->term.present &&
 	view->term.term == view->leader.term;
 	ElectorTime bound = view->gate_open ? 0 :
-	view->leading_since + (view->recovering ? PROMOTION_BOUND : ACKNOWLEDGE_BOUND);
+	view->leading_since + (view->recovering || elector_durability_may_lose(view) ?
+						   PROMOTION_BOUND : ACKNOWLEDGE_BOUND);
 	char		names[ELECTOR_NAMES_SIZE];
 	ElectorDurability record;
 	ElectorPlan durability;

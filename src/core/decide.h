@@ -151,6 +151,10 @@ extern int	elector_choose_heir(const ElectorView *view, const char *target,
 extern int	elector_judge_switchover(const ElectorView *view, const char *target,
 									 ElectorReason *why);
 
+/* Likewise for a failover that an operator asks for. */
+extern bool elector_judge_failover(const ElectorView *view, const char *target,
+								   ElectorReason *why);
+
 /* While the cluster is paused, only the last leader leads again (L8). */
 extern bool elector_may_lead(bool paused, const ElectorTerm *term, const char *node);
 

@@ -439,6 +439,48 @@ elector_look_again(const ElectorView *view, ElectorTime since)
 	return view->now + (interval < LOOK_LATEST ? interval : LOOK_LATEST);
 }
 
+/* The members that would be needed and are not there; false if there are any. */
+static bool
+is_safe_under(const ElectorView *view, const ElectorCommitRule *rule, char *missing, size_t size)
+{
+	bool		absent[ELECTOR_MEMBERS_MAX];
+	size_t		length = strlen(missing);
+
+	for (int i = 0; i < rule->nmembers; i++)
+		absent[i] = strcmp(rule->members[i].node, view->leader.node) != 0;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		int			member = find_member(rule, view->peers[i].node);
+
+		bool		silent = view->peers[i].silent_since != 0 &&
+		view->now >= view->peers[i].silent_since + view->fence_timeout / 4;
+
+		if (member >= 0 && view->peers[i].alive && view->peers[i].following && !silent)
+			absent[member] = false;
+	}
+	if (!suffices(rule, view->leader.node, absent, true))
+		return true;
+	for (int i = 0; i < rule->nmembers && length < size; i++)
+	{
+		if (absent[i])
+			length += (size_t) snprintf(missing + length, size - length, "%s%s",
+										length > 0 ? ", " : "", rule->members[i].node);
+	}
+	return false;
+}
+
+bool
+elector_durability_safe(const ElectorView *view, char *missing, size_t size)
+{
+	const ElectorDurability *record = &view->durability;
+
+	missing[0] = '\0';
+	if (is_async(record))
+		return true;
+	return is_safe_under(view, &record->rule, missing, size) &&
+		(!record->changing || is_safe_under(view, &record->next, missing, size));
+}
+
 /* --- the leader brings the rule into force that is wanted --- */
 
 /* The member follows, and has done so to the end of WAL. */

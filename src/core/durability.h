@@ -77,6 +77,13 @@ extern bool elector_durability_may_lose(const ElectorView *view);
  */
 extern bool elector_durability_may_open(const ElectorView *view);
 
+/*
+ * If the leader were lost now: could one of those that follow lead without losing an
+ * acknowledged commit?  If not, *missing are the members that would be needed and do not
+ * follow, as many as fit, separated by commas.
+ */
+extern bool elector_durability_safe(const ElectorView *view, char *missing, size_t size);
+
 /* When to look again for what followers are waited for since then. */
 extern ElectorTime elector_look_again(const ElectorView *view, ElectorTime since);
 

@@ -127,7 +127,7 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 
 	if (answer->kind != ELECTOR_ANSWER_FENCED || !answer->candidate || !answer->etcd)
 		return false;
-	if (!elector_may_lead(view->paused, term, peer->node))
+	if (!elector_is_overridden(view) && !elector_may_lead(view->paused, term, peer->node))
 		return false;
 
 	/* It had its chance: choosing goes on only when its time is over. */
@@ -144,6 +144,10 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 		 answer->position.timeline != term->timeline) &&
 		ELECTOR_RULE(LAST_LEADER_IN_PLACE))
 		return false;
+
+	/* What it lacks the operator has accepted. */
+	if (elector_is_overridden(view))
+		return view->request.target[0] == '\0' || strcmp(view->request.target, peer->node) == 0;
 
 	/*
 	 * One that may have forgotten what it acknowledged is taken only when
@@ -292,7 +296,7 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		*reason = ELECTOR_BECAUSE_ETCD_FORGOT;
 		return false;
 	}
-	if (!elector_may_lead(view->paused, &view->term, view->node))
+	if (!elector_is_overridden(view) && !elector_may_lead(view->paused, &view->term, view->node))
 	{
 		*reason = ELECTOR_BECAUSE_PAUSED;
 		return false;
@@ -303,6 +307,11 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		return false;
 	}
 	*again = 0;
+	if (elector_is_overridden(view))
+	{
+		*reason = ELECTOR_BECAUSE_OVERRIDDEN;
+		return true;
+	}
 	if (term->opened_term == 0)
 	{
 		*reason = ELECTOR_BECAUSE_FIRST_LEADER;
@@ -511,7 +520,7 @@ run_election(const ElectorView *view)
 	chosen = elector_choose(view, patience_over, &blocked);
 	if (chosen < 0)
 		return stuck(view, blocked, 0);
-	if (!elector_durability_revoked(view, chosen, &missing))
+	if (!elector_is_overridden(view) && !elector_durability_revoked(view, chosen, &missing))
 	{
 		plan = stuck(view, ELECTOR_BECAUSE_COMMITS_MISSING, 0);
 		plan.target = elector_find_peer(view, missing);
@@ -543,7 +552,8 @@ elector_decide_election(const ElectorView *view)
 								ELECTOR_BECAUSE_ORDER_STALE);
 		return elector_plan(view, ELECTOR_TAKE, ELECTOR_BECAUSE_CHOSEN);
 	}
-	if (view->lock_since != 0 && !elector_may_lead(view->paused, &view->term, view->node))
+	if (view->lock_since != 0 && !elector_is_overridden(view) &&
+		!elector_may_lead(view->paused, &view->term, view->node))
 		return elector_plan(view, ELECTOR_UNLOCK, ELECTOR_BECAUSE_PAUSED);
 	if (view->lock_since != 0)
 		return run_election(view);

@@ -24,6 +24,9 @@ extern ElectorPlan elector_decide_election(const ElectorView *view);
 /* Is there a request for a planned change that has not come to nothing? */
 extern bool elector_is_requested(const ElectorView *view);
 
+/* Has an operator asked for another leader than the last one, at any price? */
+extern bool elector_is_overridden(const ElectorView *view);
+
 /* This node leads and was asked to hand over. */
 extern ElectorPlan elector_decide_handover(const ElectorView *view);
 

@@ -9,6 +9,7 @@
  * when the lock has changed hands is thrown away (elector_told).
  */
 #include "act.h"
+#include "elect.h"
 #include "name.h"
 #include "rules.h"
 
@@ -267,10 +268,16 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 	ElectorTime revoked_at = elector->revoked_at != 0 ? elector->revoked_at : view->now;
 
 	elector_copy(order->elector, elector->settings.node, sizeof(order->elector));
-	elector_copy(order->reason, elector_reason_name(elector->lock_reason),
+	elector_copy(order->reason, elector_reason_name(elector_is_overridden(view) ?
+													ELECTOR_BECAUSE_OVERRIDDEN :
+													elector->lock_reason),
 				 sizeof(order->reason));
 	elector_copy(order->revoked, how_revoked(view), sizeof(order->revoked));
-	if (view->term.opened_term != 0 &&
+	if (elector_is_overridden(view))
+		snprintf(order->note, sizeof(order->note),
+				 "rows may be missing: an operator accepted on \"%s\" that acknowledged commits may be lost",
+				 view->request.node);
+	else if (view->term.opened_term != 0 &&
 		(elector->lock_reason == ELECTOR_BECAUSE_LAST_LEADER_AWAY || !peer->answer.counts ||
 		 (!peer->answer.lag_known && strcmp(peer->node, view->term.node) != 0 &&
 		  !view->term.released)))
@@ -279,6 +286,7 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 				 view->term.node);
 	order->automatic = elector->lock_reason != ELECTOR_BECAUSE_HANDED_OVER &&
 		elector->lock_reason != ELECTOR_BECAUSE_STOPPED &&
+		elector->lock_reason != ELECTOR_BECAUSE_OVERRIDDEN &&
 		elector->lock_reason != ELECTOR_BECAUSE_FIRST_LEADER;
 	order->notice_ms = notice_ms(elector);
 	order->lock_ms = milliseconds(elector->gone_since, elector->lock_since);

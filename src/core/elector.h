@@ -374,6 +374,9 @@ extern bool elector_take_order(Elector *elector, const ElectorOrder *order);
  */
 extern int64_t elector_request_switchover(Elector *elector, const char *target, int64_t at);
 
+/* Request a failover at any price, where there is no leader; likewise. */
+extern int64_t elector_request_failover(Elector *elector, const char *target);
+
 /* Have the request that there is come to nothing; likewise. */
 extern void elector_refuse_request(Elector *elector, const char *why);
 

@@ -27,7 +27,34 @@
 bool
 elector_is_requested(const ElectorView *view)
 {
-	return view->request.present && view->request.refused[0] == '\0';
+	return view->request.present && view->request.refused[0] == '\0' && !view->request.failover;
+}
+
+bool
+elector_is_overridden(const ElectorView *view)
+{
+	return view->request.present && view->request.refused[0] == '\0' && view->request.failover &&
+		view->request.term == view->term.term && !view->leader.present;
+}
+
+bool
+elector_judge_failover(const ElectorView *view, const char *target, ElectorReason *why)
+{
+	int			peer = elector_find_peer(view, target);
+
+	if (!view->known)
+		*why = ELECTOR_BECAUSE_ETCD_UNKNOWN;
+	else if (view->leader.present)
+		*why = ELECTOR_BECAUSE_LEADER_LIVES;
+	else if (!view->term.present || view->term.opened_term == 0)
+		*why = ELECTOR_BECAUSE_FIRST_LEADER;
+	else if (target[0] != '\0' && peer < 0)
+		*why = ELECTOR_BECAUSE_TARGET_UNKNOWN;
+	else if (target[0] != '\0' && !view->peers[peer].alive)
+		*why = ELECTOR_BECAUSE_TARGET_NOT_ALIVE;
+	else
+		return true;
+	return false;
 }
 
 /* Why not this member?  False if it can. */

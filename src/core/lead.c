@@ -12,13 +12,17 @@
  */
 #include "act.h"
 #include "durability.h"
+#include "elect.h"
 #include "name.h"
 #include "rules.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define DRAIN_INTERVAL 10000
 #define NAMES_INTERVAL 2000
+
+#define DEGRADED "degraded: commits were acknowledged by this node alone"
 
 /* --- becoming leader --- */
 
@@ -114,7 +118,9 @@ elector_take_granted(Elector *elector)
 	 * The grant may have taken long.  Fenced meanwhile, or somebody else led:
 	 * the order is void, whatever the mirror shows by now (L0b).
 	 */
-	if (!elector->ordered || !elector_may_lead(elector->cluster->settings.paused, before, elector->settings.node) ||
+	if (!elector->ordered ||
+		(!elector_is_overridden(&elector->view) &&
+		 !elector_may_lead(elector->cluster->settings.paused, before, elector->settings.node)) ||
 		elector->take_after != (before->present ? before->mod_revision : 0))
 	{
 		elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
@@ -262,6 +268,17 @@ elector_forget_names(Elector *elector)
 	elector_copy(elector->names, "?", sizeof(elector->names));
 }
 
+/* Behind what is noted already. */
+static void
+note_degraded(ElectorHistory *history)
+{
+	size_t		length = strlen(history->note);
+
+	if (strstr(history->note, DEGRADED) == NULL)
+		snprintf(history->note + length, sizeof(history->note) - length, "%s" DEGRADED,
+				 length > 0 ? "; " : "");
+}
+
 /* One step to the durability rule that is wanted. */
 void
 elector_act_change_rule(Elector *elector)
@@ -280,8 +297,7 @@ elector_act_change_rule(Elector *elector)
 		elector_note(elector, ELECTOR_NOTE_DEGRADED, "");
 		if (history->term == view->leader.term)
 		{
-			elector_copy(history->note, "degraded: commits were acknowledged by this node alone",
-						 sizeof(history->note));
+			note_degraded(history);
 			change.history = *history;
 			elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
 		}

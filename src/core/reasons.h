@@ -68,6 +68,8 @@ ELECTOR_REASON(ELECTOR_BECAUSE_REQUESTED, "switchover", "a switchover was reques
 ELECTOR_REASON(ELECTOR_BECAUSE_REQUEST_VOID, "request void", "the request was made under another leadership")
 ELECTOR_REASON(ELECTOR_BECAUSE_REQUEST_TIMEOUT, "request failed", "the switchover could not be prepared in time")
 ELECTOR_REASON(ELECTOR_BECAUSE_SCHEDULED, "open", "this node leads, and a switchover is scheduled")
+ELECTOR_REASON(ELECTOR_BECAUSE_OVERRIDDEN, "failover", "an operator asked for a failover, whatever is lost by it")
+ELECTOR_REASON(ELECTOR_BECAUSE_LEADER_LIVES, "leader exists", "there is a leader; see elector_switchover(), and elector_durability if its commits wait")
 ELECTOR_REASON(ELECTOR_BECAUSE_NO_LEADER, "no leader", "there is no leader at the moment; wait until elector_status shows one")
 ELECTOR_REASON(ELECTOR_BECAUSE_CHANGING, "changing", "another change is under way; wait until it is done, or cancel it with elector_cancel_switchover()")
 ELECTOR_REASON(ELECTOR_BECAUSE_PAUSED_SWITCHOVER, "paused", "the cluster is paused; resume it with elector_resume() first")

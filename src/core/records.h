@@ -195,6 +195,8 @@ typedef struct ElectorRequest
 	int64_t		id;				/* ... and which of its requests this is */
 	uint64_t	term;			/* under which leadership; void in a later one */
 	int64_t		at;				/* not before, milliseconds since 1970; 0: now */
+	bool		failover;		/* there is no leader, and an operator wants
+								 * one, whatever is lost by it */
 	char		refused[ELECTOR_TEXT_SIZE]; /* why it came to nothing; "": it
 											 * has not */
 	int64_t		mod_revision;

@@ -120,6 +120,45 @@ serve_switchover(ElectorCall *call, bool only_check)
 	strlcpy(call->argument, view->peers[heir].node, sizeof(call->argument));
 }
 
+/* An operator's override, where no leader is elected because commits may be lost. */
+static void
+serve_failover(ElectorCall *call)
+{
+	Elector    *elector = &elector_worker->elector;
+	const ElectorView *view = &elector->view;
+	char		target[ELECTOR_NAME_SIZE] = "";
+	ElectorLsn	best = 0;
+	ElectorReason why;
+	int			accepted;
+
+	if (sscanf(call->argument, "%d %63s", &accepted, target) < 1)
+	{
+		answer_call(call, true, "malformed request");
+		return;
+	}
+	elector_observe(elector);
+	if (!elector_judge_failover(view, target, &why))
+	{
+		answer_call(call, true, elector_reason_sentence(why));
+		return;
+	}
+	for (int i = 0; i < view->npeers; i++)
+	{
+		if (view->peers[i].alive && (target[0] == '\0' || strcmp(view->peers[i].node, target) == 0))
+			best = Max(best, view->peers[i].position.lsn);
+	}
+	if (!accepted)
+	{
+		answer_call(call, true,
+					psprintf("acknowledged commits may be lost: " UINT64_FORMAT " bytes of WAL that the last leader had told of, and all that it wrote after that; with accept_data_loss => true it is done all the same",
+							 elector->leader_end > best ? elector->leader_end - best : 0));
+		return;
+	}
+	writing = call;
+	call->request = elector_request_failover(elector, target);
+	call->request_term = view->term.term;
+}
+
 static void
 serve_cancel(ElectorCall *call)
 {
@@ -202,6 +241,7 @@ is_written(ElectorCallKind kind)
 	switch (kind)
 	{
 		case ELECTOR_CALL_SWITCHOVER:
+		case ELECTOR_CALL_FAILOVER:
 		case ELECTOR_CALL_CANCEL:
 		case ELECTOR_CALL_PAUSE:
 		case ELECTOR_CALL_RESUME:
@@ -247,6 +287,9 @@ elector_calls_serve(void)
 				break;
 			case ELECTOR_CALL_CHECK:
 				serve_switchover(call, true);
+				break;
+			case ELECTOR_CALL_FAILOVER:
+				serve_failover(call);
 				break;
 			case ELECTOR_CALL_CANCEL:
 				serve_cancel(call);
@@ -348,7 +391,7 @@ elector_calls_answer(void)
 
 		if (is_taken(call, ELECTOR_CALL_FENCE))
 			answer_fence(call);
-		else if (is_taken(call, ELECTOR_CALL_SWITCHOVER))
+		else if (is_taken(call, ELECTOR_CALL_SWITCHOVER) || is_taken(call, ELECTOR_CALL_FAILOVER))
 			answer_switchover(call);
 		else if (fresh && is_taken(call, ELECTOR_CALL_REFRESH))
 			answer_call(call, false, "");

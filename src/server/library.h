@@ -88,6 +88,7 @@ typedef enum ElectorCallKind
 	ELECTOR_CALL_ESTABLISH,
 	ELECTOR_CALL_SWITCHOVER,	/* argument: when, whether to wait, target */
 	ELECTOR_CALL_CHECK,			/* likewise, and nothing is done */
+	ELECTOR_CALL_FAILOVER,		/* argument: whether loss is accepted, target */
 	ELECTOR_CALL_CANCEL,		/* the switchover that was asked for */
 	ELECTOR_CALL_PAUSE,			/* argument: why */
 	ELECTOR_CALL_RESUME,
@@ -197,6 +198,9 @@ typedef struct ElectorShared
 	ElectorStatusRow rows[ELECTOR_MEMBERS_MAX];
 	int			nhistory;
 	ElectorHistory history[ELECTOR_HISTORY_MAX];
+	ElectorDurability durability;
+	bool		safe;			/* a failover now would lose nothing */
+	char		missing[ELECTOR_TEXT_SIZE]; /* who would be needed for that */
 	ElectorCall calls[ELECTOR_CALLS_MAX];
 
 	int			nmarks;

@@ -38,6 +38,27 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 				 time_text(request->at));
 }
 
+/* What is in force is not what this node has set. */
+static void
+describe_durability(const ElectorView *view, char *detail)
+{
+	const ElectorDurability *record = &view->durability;
+	const char *in_force = record->present ? record->rule.policy : "async";
+
+	if (!view->known)
+		return;
+	if (record->degraded)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "too few followers: commits are acknowledged by the leader alone, not as \"%s\" wants",
+				 view->policy);
+	else if (strcmp(in_force, view->policy) != 0 && !record->changing)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 view->policy_agreed ?
+				 "durability \"%s\" is in force, \"%s\" when enough members follow" :
+				 "durability \"%s\" is in force, \"%s\" when all members that are there have it",
+				 in_force, view->policy);
+}
+
 /* What this node waits for, or what is wrong with it. */
 static void
 describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
@@ -66,7 +87,12 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 	else if (plan->reason == ELECTOR_BECAUSE_REJOIN_FAILED &&
 			 elector_store_read_problem(problem, sizeof(problem), &age))
 		snprintf(detail, ELECTOR_TEXT_SIZE, "could not rejoin: %.200s", problem);
+	else if (plan->reason == ELECTOR_BECAUSE_COMMITS_MISSING && plan->target >= 0)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "acknowledged commits may be on \"%s\", which does not answer; if it is gone for good, see elector_failover()",
+				 view->peers[plan->target].node);
 	else if (plan->reason != ELECTOR_BECAUSE_LEADING &&
+			 plan->reason != ELECTOR_BECAUSE_DURABILITY &&
 			 plan->reason != ELECTOR_BECAUSE_SCHEDULED &&
 			 plan->reason != ELECTOR_BECAUSE_PAUSED &&
 			 plan->reason != ELECTOR_BECAUSE_FOLLOWING)
@@ -85,6 +111,8 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 				ELECTOR_TEXT_SIZE);
 	else
 		describe_operator(elector_worker->elector.cluster, view, detail);
+	if (detail[0] == '\0')
+		describe_durability(view, detail);
 }
 
 static void
@@ -169,6 +197,8 @@ elector_publish(void)
 				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 ?
 									ELECTOR_LEASE_LEADER : ELECTOR_LEASE_ALIVE]);
 	describe_rows(shared);
+	shared->durability = view->durability;
+	shared->safe = elector_durability_safe(view, shared->missing, sizeof(shared->missing));
 	if (published_changes != worker->mirror.changes)
 	{
 		shared->nhistory = worker->mirror.nhistory;

@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(elector_fence);
 PG_FUNCTION_INFO_V1(elector_establish);
 PG_FUNCTION_INFO_V1(elector_report);
 PG_FUNCTION_INFO_V1(elector_switchover);
+PG_FUNCTION_INFO_V1(elector_failover);
 PG_FUNCTION_INFO_V1(elector_cancel_switchover);
 PG_FUNCTION_INFO_V1(elector_pause);
 PG_FUNCTION_INFO_V1(elector_resume);
@@ -38,6 +39,7 @@ PG_FUNCTION_INFO_V1(elector_is_leader);
 PG_FUNCTION_INFO_V1(elector_status_rows);
 PG_FUNCTION_INFO_V1(elector_lease_rows);
 PG_FUNCTION_INFO_V1(elector_history_rows);
+PG_FUNCTION_INFO_V1(elector_durability_rows);
 
 /* A switchover is waited for so long, unless it is said otherwise. */
 #define SWITCHOVER_BOUND_MS 60000
@@ -225,6 +227,34 @@ bound_of(const Interval *interval)
 	return (int) (seconds * 1000);
 }
 
+/* (leader, term, pause_ms) of what the worker has answered. */
+static Datum
+leader_row(TupleDesc description, const char *target, const char *answer)
+{
+	Datum		values[3];
+	bool		nulls[3] = {false, true, true};
+	char		leader[ELECTOR_NAME_SIZE] = "";
+	int64		term;
+	int			pause;
+
+	switch (sscanf(answer, "%63s " INT64_FORMAT " %d", leader, &term, &pause))
+	{
+		case 3:
+			nulls[2] = pause < 0;
+			values[2] = Int32GetDatum(pause);
+			/* FALLTHROUGH */
+		case 2:
+			nulls[1] = false;
+			values[1] = Int64GetDatum(term);
+	}
+	if (target[0] != '\0' && strcmp(target, leader) != 0)
+		ereport(WARNING,
+				(errmsg("node \"%s\" leads instead of \"%s\"", leader, target),
+				 errhint("elector_history and the log of \"%s\" tell why.", target)));
+	values[0] = CStringGetTextDatum(leader);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(description), values, nulls));
+}
+
 /*
  * elector_switchover(target text, wait boolean, timeout interval, dry_run boolean,
  * at timestamptz) returns (leader text, term bigint, pause_ms integer): have the
@@ -240,11 +270,6 @@ elector_switchover(PG_FUNCTION_ARGS)
 	bool		dry_run = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	int64		at = PG_ARGISNULL(4) ? 0 : scheduled_time(PG_GETARG_TIMESTAMPTZ(4));
 	TupleDesc	description;
-	Datum		values[3];
-	bool		nulls[3] = {false, true, true};
-	char		leader[ELECTOR_NAME_SIZE] = "";
-	int64		term;
-	int			pause;
 	char	   *answer;
 
 	need_library();
@@ -266,22 +291,40 @@ elector_switchover(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the switchover did not end in time"),
 				 errhint("It may still take place: see elector_status, or cancel it with elector_cancel_switchover().")));
-	switch (sscanf(answer, "%63s " INT64_FORMAT " %d", leader, &term, &pause))
-	{
-		case 3:
-			nulls[2] = pause < 0;
-			values[2] = Int32GetDatum(pause);
-			/* FALLTHROUGH */
-		case 2:
-			nulls[1] = false;
-			values[1] = Int64GetDatum(term);
-	}
-	if (target[0] != '\0' && strcmp(target, leader) != 0)
-		ereport(WARNING,
-				(errmsg("node \"%s\" leads instead of \"%s\"", leader, target),
-				 errhint("elector_history and the log of \"%s\" tell why.", target)));
-	values[0] = CStringGetTextDatum(leader);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(description), values, nulls)));
+	PG_RETURN_DATUM(leader_row(description, target, answer));
+}
+
+/*
+ * elector_failover(target text, accept_data_loss boolean, timeout interval) returns
+ * (leader text, term bigint, pause_ms integer): have a leader elected although
+ * acknowledged commits may be lost.
+ */
+Datum
+elector_failover(PG_FUNCTION_ARGS)
+{
+	char	   *target = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		accepted = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	int			bound = PG_ARGISNULL(2) ? SWITCHOVER_BOUND_MS : bound_of(PG_GETARG_INTERVAL_P(2));
+	TupleDesc	description;
+	char	   *answer;
+
+	need_library();
+	if (get_call_result_type(fcinfo, NULL, &description) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (target[0] != '\0' && !elector_name_valid(target))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not the name of a node", target),
+				 errhint("See elector_status for the nodes.")));
+	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
+	answer = ask_worker(ELECTOR_CALL_FAILOVER, psprintf("%d %s", accepted, target), bound,
+						target[0] == '\0' ? "fail over" : psprintf("fail over to \"%s\"", target));
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the failover did not end in time"),
+				 errhint("It may still take place: see elector_status what it waits for.")));
+	PG_RETURN_DATUM(leader_row(description, target, answer));
 }
 
 /* Ask for a change that is written to etcd.  True if anything has changed. */
@@ -456,6 +499,73 @@ elector_lease_rows(PG_FUNCTION_ARGS)
 	values[4] = Int64GetDatum(lease.failures);
 	values[5] = Float8GetDatum(lease.rtt_us / 1000.0);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	return (Datum) 0;
+}
+
+/* What a member is to the rule: how it is shown, "" if it is none of it. */
+static bool
+is_in_rule(const ElectorCommitRule *rule, const char *node)
+{
+	for (int i = 0; i < rule->nmembers; i++)
+	{
+		if (strcmp(rule->members[i].node, node) == 0)
+			return true;
+	}
+	return false;
+}
+
+Datum
+elector_durability_rows(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ElectorDurability *record = palloc(sizeof(ElectorDurability));
+	ElectorStatusRow *rows = palloc(sizeof(ElectorStatusRow) * ELECTOR_MEMBERS_MAX);
+	char		missing[ELECTOR_TEXT_SIZE];
+	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+	bool		safe;
+	int			nrows;
+
+	need_library();
+	InitMaterializedSRF(fcinfo, 0);
+	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	*record = elector_shared->durability;
+	safe = elector_shared->safe;
+	strlcpy(missing, elector_shared->missing, sizeof(missing));
+	nrows = elector_shared->nrows;
+	memcpy(rows, elector_shared->rows, sizeof(ElectorStatusRow) * nrows);
+	LWLockRelease(elector_shared->lock);
+
+	for (int i = 0; i < nrows; i++)
+	{
+		if (strcmp(rows[i].member.node, elector_node) == 0)
+		{
+			elector_report_self(&rows[i].report);
+			rows[i].reported = true;
+		}
+		if (rows[i].leader && rows[i].reported)
+			leader_lsn = rows[i].report.lsn;
+	}
+	for (int i = 0; i < nrows; i++)
+	{
+		const ElectorStatusRow *row = &rows[i];
+		Datum		values[9];
+		bool		nulls[9] = {false};
+
+		values[0] = CStringGetTextDatum(record->present ? record->rule.policy : "async");
+		values[1] = text_or_null(record->changing ? record->next.policy : "", &nulls[1]);
+		values[2] = BoolGetDatum(record->degraded);
+		values[3] = BoolGetDatum(safe);
+		values[4] = text_or_null(missing, &nulls[4]);
+		values[5] = CStringGetTextDatum(row->member.node);
+		values[6] = CStringGetTextDatum(row->member.durability);
+		values[7] = BoolGetDatum(is_in_rule(&record->rule, row->member.node) ||
+								 (record->changing && is_in_rule(&record->next, row->member.node)));
+		values[8] = Int64GetDatum(leader_lsn > row->report.lsn ?
+								  (int64) (leader_lsn - row->report.lsn) : 0);
+		nulls[8] = !row->reported || leader_lsn == InvalidXLogRecPtr;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
 	return (Datum) 0;
 }
 
