@@ -79,6 +79,8 @@ elector_action_name(ElectorAction action)
 			return "open gate";
 		case ELECTOR_CHECKPOINT:
 			return "checkpoint";
+		case ELECTOR_PAUSE_CLIENTS:
+			return "pause clients";
 		case ELECTOR_DRAIN:
 			return "drain";
 		case ELECTOR_HANDOVER:

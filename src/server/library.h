@@ -43,6 +43,7 @@ extern char *elector_zone;
 extern int	elector_maximum_lag;	/* kilobytes; -1: no limit */
 extern char *elector_durability;
 extern char *elector_admin_roles;
+extern char *elector_pgbouncer;
 extern int	elector_rejoin;
 extern int	elector_generation;
 extern char *elector_upstream_term;

@@ -290,6 +290,20 @@ port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 	kill(PostmasterPid, how == ELECTOR_STOP_IMMEDIATE ? SIGQUIT : SIGINT);
 }
 
+/* --- the clients that come by PgBouncer --- */
+
+static bool
+port_pause_clients(void *world, ElectorTime patience)
+{
+	return elector_pgbouncer_pause(patience);
+}
+
+static void
+port_resume_clients(void *world)
+{
+	elector_pgbouncer_resume();
+}
+
 /* --- the gate --- */
 
 static void
@@ -376,6 +390,8 @@ static const ElectorPorts ports = {
 	.checkpoint = port_checkpoint,
 	.drain = port_drain,
 	.restart = port_restart,
+	.pause_clients = port_pause_clients,
+	.resume_clients = port_resume_clients,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
 	.set_led = port_set_led,
