@@ -33,6 +33,9 @@
 
 #define DRAIN_INTERVAL 3000
 
+/* What holds clients back answers in less, besides what it waits for. */
+#define PAUSE_BOUND 1000000
+
 /* How soon what has failed, or is not done, is looked at again. */
 #define FAILED_INTERVAL 100000
 #define SHORT_INTERVAL 10000
@@ -250,6 +253,20 @@ act_checkpoint(Elector *elector)
 		elector->handover.checkpointed = true;
 	else
 		elector_poll(elector, SHORT_INTERVAL);
+}
+
+static void
+act_pause_clients(Elector *elector)
+{
+	ElectorHandover *handover = &elector->handover;
+	ElectorTime now = elector->view.now;
+	ElectorTime patience = elector->settings.drain_timeout;
+
+	if (handover->pause_since == 0)
+		handover->pause_since = now;
+	handover->clients_paused = elector->ports->pause_clients(elector->world, patience) ||
+		now >= handover->pause_since + patience + PAUSE_BOUND;
+	elector_poll(elector, handover->clients_paused ? 0 : SHORT_INTERVAL);
 }
 
 /* Those that are under way may end; those that begin wait. */
@@ -538,6 +555,9 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			break;
 		case ELECTOR_CHECKPOINT:
 			act_checkpoint(elector);
+			break;
+		case ELECTOR_PAUSE_CLIENTS:
+			act_pause_clients(elector);
 			break;
 		case ELECTOR_DRAIN:
 			act_drain(elector);

@@ -39,6 +39,7 @@ typedef enum ElectorAction
 	ELECTOR_CHANGE_RULE,		/* record another durability rule */
 	ELECTOR_OPEN,				/* record that the term is open, open the gate */
 	ELECTOR_CHECKPOINT,			/* ahead of a planned stop */
+	ELECTOR_PAUSE_CLIENTS,		/* hold those back that come by a pooler */
 	ELECTOR_DRAIN,				/* let running transactions end, new ones wait */
 	ELECTOR_HANDOVER,			/* stop in favour of plan.target */
 	ELECTOR_CANCEL				/* drop the request for a planned change */

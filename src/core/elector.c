@@ -165,6 +165,10 @@ watch_request(Elector *elector)
 		elector->ports->drain(elector->world, 0);
 		elector->stopped_at = 0;
 	}
+
+	/* A server that stops leaves them to its heir. */
+	if (!asked && elector->handover.pause_since != 0 && !elector->stopping)
+		elector->ports->resume_clients(elector->world);
 	if (asked && elector->handover.since == 0)
 	{
 		memset(&elector->handover, 0, sizeof(elector->handover));

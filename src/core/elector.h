@@ -201,6 +201,15 @@ typedef struct ElectorPorts
 	bool		(*set_names) (void *world, const char *names);
 
 	/*
+	 * Poolers that clients come by.  pause_clients() has them hold clients back
+	 * between two transactions, and is called until it is true: all of them
+	 * do, cannot, or have had that long.  It is for who leads next to let them
+	 * go on, unless the leader stays.
+	 */
+	bool		(*pause_clients) (void *world, ElectorTime patience);
+	void		(*resume_clients) (void *world);
+
+	/*
 	 * The gate, as backends see it.  drained() is true when every commit that
 	 * had passed has ended; terminate() ends those that have not.
 	 */

@@ -5,8 +5,9 @@
  * What has to hold is looked at twice with the same eyes: by the node that is
  * asked, so that who asks hears at once what is wrong, and by the leader, when the
  * time has come.  Then the leader prepares whatever does not stop writes (a
- * checkpoint, the lock), lets running transactions end for a while, and stops with
- * a note of its heir (design, section 7).
+ * checkpoint, the lock), lets running transactions end for a while, first those of
+ * poolers, which hold their clients back, then all others, and stops with a note of
+ * its heir (design, section 7).
  *
  * The trap: what a member has said of itself is some time old.  It serves to choose
  * whom to hand over to; that nothing is lost is proven later, by the heir, from the
@@ -166,6 +167,8 @@ next_step(const ElectorView *view)
 									 view->handover.since + PREPARE_BOUND);
 		return elector_plan(view, ELECTOR_LOCK, ELECTOR_BECAUSE_REQUESTED);
 	}
+	if (!view->handover.clients_paused)
+		return elector_plan(view, ELECTOR_PAUSE_CLIENTS, ELECTOR_BECAUSE_REQUESTED);
 	if (!view->handover.drained)
 		return elector_plan(view, ELECTOR_DRAIN, ELECTOR_BECAUSE_REQUESTED);
 	return elector_plan(view, ELECTOR_HANDOVER, ELECTOR_BECAUSE_REQUESTED);
@@ -186,7 +189,7 @@ elector_decide_handover(const ElectorView *view)
 	if (view->paused)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_PAUSED_SWITCHOVER);
 	if (view->handover.since != 0 &&
-		view->now >= view->handover.since + PREPARE_BOUND + view->drain_timeout)
+		view->now >= view->handover.since + PREPARE_BOUND + 2 * view->drain_timeout)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_TIMEOUT);
 
 	heir = elector_choose_heir(view, view->request.target, &blocked);

@@ -85,6 +85,8 @@ elector_action_name(ElectorAction action)
 			return "change durability rule";
 		case ELECTOR_CHECKPOINT:
 			return "checkpoint";
+		case ELECTOR_PAUSE_CLIENTS:
+			return "pause clients";
 		case ELECTOR_DRAIN:
 			return "drain";
 		case ELECTOR_HANDOVER:

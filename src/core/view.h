@@ -51,6 +51,9 @@ typedef struct ElectorHandover
 {
 	ElectorTime since;			/* the request is due; 0: none under way */
 	bool		checkpointed;
+	ElectorTime pause_since;	/* clients are to be held back; 0: they are
+								 * not */
+	bool		clients_paused; /* they are, or had their time, or cannot be */
 	ElectorTime drain_since;	/* new transactions wait; 0: they do not */
 	bool		drained;		/* none is under way, or had its time */
 } ElectorHandover;

@@ -47,6 +47,7 @@ extern char *elector_standby_names;
 extern int	elector_follower_timeout;	/* milliseconds */
 extern int	elector_degrade_after;	/* milliseconds */
 extern int	elector_too_few_followers;
+extern char *elector_pgbouncer;
 extern int	elector_rejoin;
 extern int	elector_generation;
 extern char *elector_upstream_term;

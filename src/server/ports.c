@@ -308,6 +308,20 @@ port_set_names(void *world, const char *names)
 	return elector_synchronous_set(names);
 }
 
+/* --- the clients that come by PgBouncer --- */
+
+static bool
+port_pause_clients(void *world, ElectorTime patience)
+{
+	return elector_pgbouncer_pause(patience);
+}
+
+static void
+port_resume_clients(void *world)
+{
+	elector_pgbouncer_resume();
+}
+
 /* --- the gate --- */
 
 static void
@@ -395,6 +409,8 @@ static const ElectorPorts ports = {
 	.drain = port_drain,
 	.restart = port_restart,
 	.set_names = port_set_names,
+	.pause_clients = port_pause_clients,
+	.resume_clients = port_resume_clients,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
 	.set_led = port_set_led,

@@ -102,6 +102,8 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 		return;
 	if (elector_worker->access_error[0] != '\0')
 		strlcpy(detail, elector_worker->access_error, ELECTOR_TEXT_SIZE);
+	else if (elector_pgbouncer_problem(detail, ELECTOR_TEXT_SIZE))
+		return;
 	else if (!DataChecksumsEnabled() && !wal_log_hints &&
 			 elector_rejoin != ELECTOR_REJOIN_OFF)
 		strlcpy(detail, "wal_log_hints is off and there are no data checksums: cannot be rewound when it has to rejoin",

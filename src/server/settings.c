@@ -23,6 +23,7 @@
 
 #include "core/name.h"
 #include "etcd/client.h"
+#include "pgbouncer.h"
 #include "synchronous.h"
 
 char	   *elector_cluster = NULL;
@@ -41,6 +42,7 @@ char	   *elector_zone = NULL;
 int			elector_maximum_lag = 1024;
 char	   *elector_durability = NULL;
 char	   *elector_admin_roles = NULL;
+char	   *elector_pgbouncer = NULL;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 int			elector_generation = 0;
 char	   *elector_upstream_term = NULL;
@@ -234,6 +236,21 @@ check_admin_roles(char **newval, void **extra, GucSource source)
 	return valid;
 }
 
+static bool
+check_pgbouncer(char **newval, void **extra, GucSource source)
+{
+	char		error[ELECTOR_TEXT_SIZE];
+
+	if (elector_pgbouncer_valid(*newval, error, sizeof(error)))
+		return true;
+
+	/* The value may hold a password. */
+	GUC_check_errmsg("invalid value for parameter \"pg_elector.pgbouncer\"");
+	GUC_check_errdetail("%s", error);
+	GUC_check_errhint("Give the connection strings of the PgBouncers' admin consoles, separated by semicolons, for example \"host=10.0.0.9 port=6432 user=elector\"; passwords belong into the password file (~/.pgpass) of every node.");
+	return false;
+}
+
 /*
  * In the startup process this runs when it has loaded the file that the number
  * came in; nothing else proves that it did.
@@ -338,7 +355,8 @@ static const char *const checked_settings[] = {
 	"pg_elector.fence_timeout", "pg_elector.cold_start_wait",
 	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
 	"pg_elector.durability", "pg_elector.too_few_followers", "pg_elector.degrade_after",
-	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin"
+	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin",
+	"pg_elector.pgbouncer"
 };
 
 static bool
@@ -423,6 +441,12 @@ elector_settings_define(void)
 							 &elector_rejoin, ELECTOR_REJOIN_REWIND, rejoin_options,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.pgbouncer",
+							   "Admin consoles of the PgBouncers that the leader points at itself.",
+							   "libpq connection strings separated by semicolons, the same on all nodes.",
+							   &elector_pgbouncer, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   check_pgbouncer, NULL, NULL);
 	DefineCustomIntVariable("pg_elector.generation",
 							"Counts the changes of primary_conninfo by the library.",
 							"Set by the library; do not change it.",

@@ -4,7 +4,7 @@
  *
  * The loop is the only place that waits, and the only writer of shared memory.
  * What it waits for is in one WaitEventSet: its latch, the postmaster's death,
- * etcd's one descriptor and the peers' sockets; until when is the soonest of all
+ * etcd's one descriptor, the peers' sockets and the PgBouncers'; until when is the soonest of all
  * the times that the parts gave.
  *
  * What is done is the elector's (core/elector.c); this is where it lives.
@@ -85,6 +85,7 @@ begin(void)
 	elector_ports_init(elector);
 	elector_errands_init();
 	elector_peers_init(elector_calls_peer_answered);
+	elector_pgbouncer_configure();
 	elector_calls_reset();
 	elector_init(elector, &state, now.instance, predecessor);
 	if (elector_store_read_problem(problem, sizeof(problem), &age) && age < REJOIN_INTERVAL)
@@ -155,7 +156,8 @@ wait_until(ElectorTime at)
 	ElectorTime now = elector_now();
 	int64		etcd = elector_etcd_timeout(elector_worker->etcd);
 	WaitEventSet *set = CreateWaitEventSet(CurrentMemoryContext,
-										   3 + elector_peers_count());
+										   3 + elector_peers_count() +
+										   elector_pgbouncer_count());
 	WaitEvent	event;
 	long		timeout;
 
@@ -168,6 +170,7 @@ wait_until(ElectorTime at)
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, elector_etcd_fd(elector_worker->etcd),
 					  NULL, NULL);
 	elector_peers_add_events(set);
+	elector_pgbouncer_add_events(set);
 	if (WaitEventSetWait(set, timeout, &event, 1, PG_WAIT_EXTENSION) == 1)
 	{
 		if (event.events & WL_POSTMASTER_DEATH)
@@ -245,10 +248,12 @@ one_round(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		elector_ports_settings(elector);
+		elector_pgbouncer_configure();
 	}
 
 	pump_etcd();
 	elector_peers_pump(elector_now());
+	elector_pgbouncer_pump(elector_now());
 	elector_peers_sync(&elector_worker->mirror);
 	elector_calls_serve();
 	at = elector_step(elector);
@@ -257,6 +262,7 @@ one_round(void)
 
 	/* Send what was decided; what comes in by that is for the next round. */
 	at = Min(at, elector_peers_pump(elector_now()));
+	at = Min(at, elector_pgbouncer_pump(elector_now()));
 	pump_etcd();
 	if (elector->news)
 		at = 0;

@@ -6,6 +6,7 @@
  * errands.c	the elector's errands to etcd
  * ports.c	the other ports: the server, the gate, the disk, the log
  * calls.c	what other processes ask
+ * pgbouncer.c	the clients' PgBouncers
  * publish.c	what elector_status shows
  */
 #ifndef ELECTOR_WORKER_H
@@ -18,6 +19,7 @@
 
 #include "messages.h"
 #include "peers.h"
+#include "pgbouncer.h"
 
 typedef struct ElectorWorker
 {

@@ -635,6 +635,18 @@ port_drain(void *world, ElectorTime until)
 	return server->marks == 0 && chance_one_in(&server->world->chance, 3);
 }
 
+/* Whose clients come by a pooler makes no difference to what is checked here. */
+static bool
+port_pause_clients(void *world, ElectorTime patience)
+{
+	return true;
+}
+
+static void
+port_resume_clients(void *world)
+{
+}
+
 static void
 port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 {
@@ -786,6 +798,8 @@ const ElectorPorts sim_ports = {
 	.drain = port_drain,
 	.restart = port_restart,
 	.set_names = port_set_names,
+	.pause_clients = port_pause_clients,
+	.resume_clients = port_resume_clients,
 	.set_gate = port_set_gate,
 	.set_opened = port_set_opened,
 	.set_led = port_set_led,

@@ -75,6 +75,7 @@ static const char *const case_actions[] = {
 	[ELECTOR_PROMOTE] = "promote",
 	[ELECTOR_OPEN] = "open",
 	[ELECTOR_CHECKPOINT] = "checkpoint",
+	[ELECTOR_PAUSE_CLIENTS] = "pause_clients",
 	[ELECTOR_DRAIN] = "drain",
 	[ELECTOR_SET_NAMES] = "set_names",
 	[ELECTOR_BEGIN] = "begin",
@@ -227,6 +228,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("backoff_until", backoff_until, CASE_TIME),
 	CASE_FIELD("handover.since", handover.since, CASE_TIME),
 	CASE_FIELD("handover.checkpointed", handover.checkpointed, CASE_BOOL),
+	CASE_FIELD("handover.clients_paused", handover.clients_paused, CASE_BOOL),
 	CASE_FIELD("handover.drained", handover.drained, CASE_BOOL),
 	{NULL}
 };

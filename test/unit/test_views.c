@@ -44,7 +44,9 @@ rule_plan_is_whole(const Seen *seen)
 {
 	const ElectorPlan *plan = &seen->plan;
 	bool		wants_target = plan->action == ELECTOR_ESTABLISH ||
-		plan->action == ELECTOR_CHECKPOINT || plan->action == ELECTOR_HANDOVER;
+		plan->action == ELECTOR_CHECKPOINT ||
+		plan->action == ELECTOR_PAUSE_CLIENTS ||
+		plan->action == ELECTOR_DRAIN || plan->action == ELECTOR_HANDOVER;
 
 	return plan->action <= ELECTOR_CANCEL && plan->reason < ELECTOR_REASON_COUNT &&
 		elector_reason_name(plan->reason)[0] != '\0' &&
@@ -114,6 +116,7 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_PROMOTE:
 		case ELECTOR_OPEN:
 		case ELECTOR_CHECKPOINT:
+		case ELECTOR_PAUSE_CLIENTS:
 		case ELECTOR_DRAIN:
 		case ELECTOR_SET_NAMES:
 		case ELECTOR_BEGIN:
@@ -440,6 +443,24 @@ rule_promotion_wait_is_bounded(const Seen *seen)
 }
 
 /*
+ * Clients wait from then on, so nothing else may be left to wait for; and what a
+ * pooler sends on while transactions drain would wait for its stop.
+ */
+static bool
+rule_clients_paused_last(const Seen *seen)
+{
+	const ElectorView *view = seen->view;
+	const ElectorHandover *handover = &view->handover;
+
+	if (is_action(seen, ELECTOR_DRAIN) || is_action(seen, ELECTOR_HANDOVER))
+		return handover->clients_paused &&
+			handover->drained == is_action(seen, ELECTOR_HANDOVER);
+	return !is_action(seen, ELECTOR_PAUSE_CLIENTS) ||
+		(view->request.present && view->request.term == view->leader.term &&
+		 handover->checkpointed && view->lock_since != 0);
+}
+
+/*
  * Do what the plan says, as far as it shows in the view; false if it takes the
  * server or etcd some time, so that there is no loop to look for.
  */
@@ -540,6 +561,9 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_BEGIN:
 		case ELECTOR_CHANGE_RULE:
 			return false;		/* not in these views */
+		case ELECTOR_PAUSE_CLIENTS:
+			view->handover.clients_paused = true;
+			return true;
 		case ELECTOR_DRAIN:
 			view->handover.drained = true;
 			return true;
@@ -601,6 +625,7 @@ static const struct
 	{rule_lock_wait_is_bounded, "I7: no wait under the lock is without a bound"},
 	{rule_lock_wait_ends, "L1: no wait under the lock outlasts all bounds"},
 	{rule_promotion_wait_is_bounded, "L2: no wait between the key and the gate is without a bound"},
+	{rule_clients_paused_last, "clients are paused when all else is prepared, before transactions drain"},
 	{rule_settles, "plans that are carried out come to an end"}
 };
 

@@ -51,7 +51,8 @@ typedef enum Digit
 	BACKOFF,
 	RAISES,						/* none, as many as there may be */
 	REQUEST,					/* none, for this leadership, for another */
-	HANDOVER,					/* not begun, begun, prepared, late */
+	HANDOVER,					/* not begun, begun, prepared, clients paused,
+								 * drained, late */
 	REPORTS,					/* n3 follows, nobody does */
 	REJOIN,						/* off, now, later */
 	KNOWN,
@@ -68,7 +69,7 @@ static const int counts[DIGITS] = {
 	[CAUGHT_UP] = 2,[POSITION] = 5,[UPSTREAM] = 2,[FENCE] = 3,[AGE] = 2,
 	[ANSWER1] = 9,[ANSWER2] = 9,[ANSWER3] = 9,[PASSED] = 2,[SILENT] = 2,
 	[ESTABLISHING] = 3,[LEASE] = 3,[WARM] = 2,[GONE] = 2,[BACKOFF] = 2,
-	[RAISES] = 2,[REQUEST] = 3,[HANDOVER] = 4,[REPORTS] = 2,[REJOIN] = 3,
+	[RAISES] = 2,[REQUEST] = 3,[HANDOVER] = 6,[REPORTS] = 2,[REJOIN] = 3,
 	[KNOWN] = 2,[STOPPING] = 2,[REGISTERED] = 2,[REFUSAL] = 3,[PREDECESSOR] = 2
 };
 
@@ -245,9 +246,10 @@ build(ElectorView *view, const int *digit)
 	view->establish_since = age + 50000;
 	view->backoff_until = digit[BACKOFF] == 0 ? 0 : NOW + SECOND;
 	view->handover.since = digit[HANDOVER] == 0 ? 0 :
-		digit[HANDOVER] == 3 ? NOW - 30 * SECOND : NOW - 100000;
+		digit[HANDOVER] == 5 ? NOW - 30 * SECOND : NOW - 100000;
 	view->handover.checkpointed = digit[HANDOVER] >= 2;
-	view->handover.drained = digit[HANDOVER] == 3;
+	view->handover.clients_paused = digit[HANDOVER] >= 3;
+	view->handover.drained = digit[HANDOVER] >= 4;
 }
 
 /* What no digit changes. */
