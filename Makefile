@@ -27,6 +27,9 @@ MODULE_big = pg_elector
 OBJS = $(SERVER_OBJS) $(ETCD_OBJS) $(CORE_OBJS)
 EXTENSION = pg_elector
 DATA = $(wildcard pg_elector--*.sql)
+# For libraries that bring a durability policy of their own.
+HEADERS_pg_elector = src/core/policy.h
+
 PGFILEDESC = "pg_elector - PostgreSQL servers that elect their own primary"
 
 # The program has a rule of its own below: PGXS cannot link one beside

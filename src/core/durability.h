@@ -9,36 +9,6 @@
 
 #include "decide.h"
 
-/*
- * A durability policy.  The library has "async", "any N" and "zones N"; others can be
- * registered.  In the setting and in etcd a policy is its name and, behind a space, what
- * it makes of the rest.
- */
-typedef struct ElectorPolicy
-{
-	const char *name;
-
-	/* Is this a policy: the words behind the name?  If not, *message says why. */
-	bool		(*valid) (const char *arguments, const char **message);
-
-	/*
-	 * Are these acknowledgements enough, when member number `leader` leads?  The
-	 * leader's own is not in the set.  Whatever suffices still does with more.
-	 */
-	bool		(*suffices) (const char *arguments, const ElectorCommitRule *rule,
-							 int leader, const bool *acknowledged);
-
-	/*
-	 * The least number of members, of those that are marked, any of which suffice:
-	 * synchronous_standby_names is "ANY that_number (those)".  0: no number does.
-	 */
-	int			(*quorum) (const char *arguments, const ElectorCommitRule *rule,
-						   int leader, bool *marked);
-} ElectorPolicy;
-
-/* False if there is one of that name already, or no room. */
-extern bool elector_policy_register(const ElectorPolicy *policy);
-
 /* Is it a policy, such as "any 1"?  If not, *message says why. */
 extern bool elector_policy_valid(const char *text, const char **message);
 

@@ -17,18 +17,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "policy.h"
+
 /* Sizes include the terminating NUL. */
-#define ELECTOR_NAME_SIZE		64	/* node, cluster, zone: one identifier */
 #define ELECTOR_CONNINFO_SIZE	1024
 #define ELECTOR_INSTANCE_SIZE	33	/* 128 random bits in hexadecimal */
 #define ELECTOR_VERSION_SIZE	32
 #define ELECTOR_TEXT_SIZE		256 /* one sentence for people */
-
-/*
- * A group of PostgreSQL servers has a handful of members; etcd's own advice for
- * its members is seven.  The bound sizes arrays in shared memory.
- */
-#define ELECTOR_MEMBERS_MAX		32
 
 /*
  * How many ancestors of the leader's timeline `term` carries.  A node that is
@@ -201,23 +196,6 @@ typedef struct ElectorRequest
 											 * has not */
 	int64_t		mod_revision;
 } ElectorRequest;
-
-/*
- * A durability policy with the members it is about, whoever of them leads: which sets
- * of acknowledgements make a commit durable.
- */
-typedef struct ElectorCommitMember
-{
-	char		node[ELECTOR_NAME_SIZE];
-	char		zone[ELECTOR_NAME_SIZE];
-} ElectorCommitMember;
-
-typedef struct ElectorCommitRule
-{
-	char		policy[ELECTOR_NAME_SIZE];	/* "async", "any 1", "zones 2", ... */
-	int			nmembers;		/* none for "async" */
-	ElectorCommitMember members[ELECTOR_MEMBERS_MAX];
-} ElectorCommitRule;
 
 /* durability: the rule in force and, while it changes, the next one */
 typedef struct ElectorDurability

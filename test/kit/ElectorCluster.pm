@@ -135,6 +135,7 @@ sub new
 		plain     => $opts{plain} // 0,
 		peer      => $opts{peer} // 'postgres',
 		settings  => $opts{settings} // {},
+		zones     => $opts{zones} // {},       # of the nodes, by name
 		etcd_urls => [],
 		node      => {},    # name => { state, settings }
 		clients   => [],    # writers, probers, sessions: ended at teardown
@@ -481,6 +482,7 @@ sub configuration
 		$self->{plain} ? () : (
 			'pg_elector.node'     => $node,
 			'pg_elector.conninfo' => $self->node_conninfo($node),
+			'pg_elector.zone'     => $self->{zones}{$node},
 		),
 	);
 	return join '', map { "$_ = '$settings{$_}'\n" }
@@ -551,6 +553,7 @@ sub add_node
 		$self->{plain} ? () : (
 			'pg_elector.node'     => $opts{name} // $node,
 			'pg_elector.conninfo' => $self->node_conninfo($node),
+			'pg_elector.zone'     => $self->{zones}{$node},
 		),
 		%{ $opts{settings} // {} });
 	$self->set_line($node, $_, $lines{$_}) foreach sort keys %lines;
