@@ -146,6 +146,8 @@ extern bool elector_hold_marked(const ElectorHold *hold, const char *mark);
 extern char *elector_hold_tablespace_within(const char *data_directory);
 extern bool elector_hold_take_own(const ElectorHold *hold);
 extern bool elector_hold_give_back(const ElectorHold *hold);
+extern bool elector_hold_take_slots(const ElectorHold *hold);
+extern bool elector_hold_give_slots(const ElectorHold *hold);
 extern bool elector_hold_remove(ElectorHold *hold);
 extern bool elector_is_own(const char *directory, const char *name);
 

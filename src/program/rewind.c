@@ -266,8 +266,8 @@ elector_rewind(ElectorRejoin *rejoin)
 	if (result != ELECTOR_REJOIN_DONE)
 		return result;
 
-	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_own(hold) ||
-		!show_timeline(hold, &watch.control))
+	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_slots(hold) ||
+		!elector_hold_take_own(hold) || !show_timeline(hold, &watch.control))
 	{
 		snprintf(rejoin->problem, sizeof(rejoin->problem),
 				 "could not save configuration before rewinding");

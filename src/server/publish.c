@@ -113,6 +113,9 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 		describe_operator(elector_worker->elector.cluster, view, detail);
 	if (detail[0] == '\0')
 		describe_durability(view, detail);
+	if (detail[0] == '\0' && elector_slots_problem()[0] != '\0')
+		snprintf(detail, ELECTOR_TEXT_SIZE, "not every member has a replication slot on this node: %s",
+				 elector_slots_problem());
 }
 
 static void

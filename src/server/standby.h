@@ -25,6 +25,9 @@ extern void elector_standby_wake(void);
 /* Let the frozen server stream; false if the connection string is unusable. */
 extern bool elector_standby_follow(const char *conninfo, uint64 term);
 
+/* The settings were loaded anew; the walreceiver may have to use another slot. */
+extern void elector_standby_reload(void);
+
 /* Is the server frozen since the last elector_standby_freeze() said so? */
 extern bool elector_standby_frozen(void);
 

@@ -33,6 +33,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "standby.h"
 #include "store.h"
 
 /* A failed rejoin is tried again after this time. */
@@ -245,6 +246,7 @@ one_round(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		elector_ports_settings(elector);
+		elector_standby_reload();
 	}
 
 	pump_etcd();
@@ -253,6 +255,7 @@ one_round(void)
 	elector_calls_serve();
 	at = elector_step(elector);
 	elector_calls_answer();
+	elector_slots_keep();
 	elector_publish();
 
 	/* Send what was decided; what comes in by that is for the next round. */
