@@ -6,7 +6,8 @@
  * holds is known.  Three processes have to agree for that: the startup process
  * must have loaded the empty primary_conninfo (proved by the generation
  * setting), the walreceiver must be gone, having flushed what it received, and
- * the startup process must have replayed all of that (S2, S5).
+ * the startup process must have replayed all of that (S2, S5), unless the node is
+ * no candidate (received.c).
  *
  * Whether a walreceiver may connect at all is not left to settings, which a
  * process may have read too early: the library wraps libpqwalreceiver's connect
@@ -83,7 +84,7 @@ typedef enum FreezeStage
 	FREEZE_NOT_BEGUN,
 	FREEZE_LOADING,				/* startup is to load the empty settings */
 	FREEZE_STOPPING,			/* the walreceiver is to go */
-	FREEZE_REPLAYING,			/* what it left is to be replayed */
+	FREEZE_REPLAYING,			/* what it left is to be replayed, or read */
 	FREEZE_DONE
 } FreezeStage;
 
@@ -101,6 +102,7 @@ static ElectorTime woken_at = 0;	/* the startup process */
 static bool archive_unread = false; /* since before the freeze */
 static bool unloadable_noted = false;
 static bool slot_written = true;	/* primary_slot_name is ours */
+static ElectorPosition held = {0};	/* that was read and not replayed */
 static int	idle_sightings = 0;
 static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
 
@@ -393,6 +395,21 @@ all_replayed(ElectorPosition *position)
 }
 
 /*
+ * The last record held.  Whoever may be chosen has replayed it; nobody waits for
+ * the others, which may be behind on purpose.
+ */
+static bool
+find_position(ElectorPosition *position)
+{
+	if (elector_candidate && held.lsn == InvalidXLogRecPtr)
+		return all_replayed(position);
+	if (held.lsn == InvalidXLogRecPtr && !elector_standby_received(&held))
+		return false;
+	*position = held;
+	return true;
+}
+
+/*
  * Is the data directory a backup, or a rewound one, that lacks WAL to be whole?
  * The startup process renames the label when the control file says so.
  */
@@ -437,6 +454,18 @@ void
 elector_standby_thaw(void)
 {
 	freeze_stage = FREEZE_NOT_BEGUN;
+	held.lsn = InvalidXLogRecPtr;
+}
+
+ElectorPosition
+elector_standby_position(void)
+{
+	TimeLineID	timeline = 0;
+	ElectorPosition position;
+
+	position.lsn = GetXLogReplayRecPtr(&timeline);
+	position.timeline = timeline;
+	return elector_standby_frozen() && held.lsn > position.lsn ? held : position;
 }
 
 bool
@@ -475,15 +504,16 @@ elector_standby_freeze(ElectorPosition *position)
 				return false;
 			idle_sightings = 0;
 			idle_lsn = InvalidXLogRecPtr;
+			held.lsn = InvalidXLogRecPtr;
 			freeze_stage = FREEZE_REPLAYING;
 			/* FALLTHROUGH */
 		case FREEZE_REPLAYING:
-			if (!all_replayed(position))
+			if (!find_position(position))
 				return false;
 			freeze_stage = FREEZE_DONE;
 			return true;
 		case FREEZE_DONE:
-			return all_replayed(position);
+			return find_position(position);
 	}
 	pg_unreachable();
 }

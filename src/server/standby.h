@@ -31,6 +31,15 @@ extern void elector_standby_reload(void);
 /* Is the server frozen since the last elector_standby_freeze() said so? */
 extern bool elector_standby_frozen(void);
 
+/*
+ * The last record held, replayed or not; false if that is not known yet
+ * (received.c).
+ */
+extern bool elector_standby_received(ElectorPosition *position);
+
+/* What is held, while frozen; else what is replayed. */
+extern ElectorPosition elector_standby_position(void);
+
 /* Begin anew: the next freeze does not trust an earlier one. */
 extern void elector_standby_thaw(void);
 
