@@ -230,6 +230,7 @@ act_follow(Elector *elector)
 	elector->fence_stage = ELECTOR_FENCE_IDLE;
 	elector->leader_end = 0;
 	elector->leader_told_at = 0;
+	elector->ask_reports_at = 0;	/* how far it is, before it can die */
 	elector->ports->forget_problem(elector->world);
 	if (!elector->ports->follow(elector->world, view->leader.conninfo, view->leader.term))
 	{

@@ -90,7 +90,8 @@ typedef struct ElectorServer
 	bool		recovering;
 	bool		frozen;			/* as freeze() said last */
 	bool		promoting;		/* recovering, and told to be promoted */
-	ElectorPosition position;	/* recovering: replayed; else flushed */
+	ElectorPosition position;	/* recovering: replayed, or held while frozen;
+								 * else flushed */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	uint64_t	opened_term;	/* the gate was opened for it; 0: not.  Outlives
 								 * the elector, not the postmaster */

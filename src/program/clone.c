@@ -184,7 +184,7 @@ elector_clone(ElectorRejoin *rejoin)
 		return ELECTOR_REJOIN_NOT_NOW;
 	clone = elector_hold_file(hold, "clone");
 	elector_log(ELECTOR_LOG, "cloning the data directory from node \"%s\"", rejoin->todo.leader);
-	if (!back_up(rejoin, &source, clone) || !dress(hold, clone) ||
+	if (!elector_hold_take_slots(hold) || !back_up(rejoin, &source, clone) || !dress(hold, clone) ||
 		!remove_stale(hold->data_directory) ||
 		!elector_hold_mark(hold, ELECTOR_HOLD_CLONED))
 	{

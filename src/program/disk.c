@@ -108,6 +108,31 @@ elector_disk_write(const char *path, const void *data, size_t length)
 	return ok;
 }
 
+/* Fill a part of a file with zeros. */
+bool
+elector_disk_clear(const char *path, uint64 from, uint64 upto)
+{
+	static const char zeros[64 * 1024];
+	int			fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool		ok;
+
+	if (fd < 0)
+		return failed("open", path);
+	ok = lseek(fd, (off_t) from, SEEK_SET) == (off_t) from;
+	while (ok && from < upto)
+	{
+		size_t		length = Min(upto - from, sizeof(zeros));
+
+		ok = write(fd, zeros, length) == (ssize_t) length;
+		from += length;
+	}
+	ok = ok && fsync(fd) == 0;
+	if (!ok)
+		failed("write", path);
+	close(fd);
+	return ok;
+}
+
 /* Make a directory; one that is there is as good. */
 bool
 elector_disk_make(const char *path)

@@ -12,6 +12,7 @@
  *	   list			names of the node's own entries
  *	   own/			those entries
  *	   new/			copies being made
+ *	   slots/		replication slots of the library's
  *	   todo			the work, since pg_elector/todo may be the source's now
  *	   control		the control file as it was before a rewind
  *	   rewinding	mark: pg_rewind may have changed something
@@ -31,6 +32,9 @@
 
 /* Configuration is small; what is more than this is left out of the copies. */
 #define COPIES_BUDGET	(16 * 1024 * 1024)
+
+/* A slot's state file is a fraction of this. */
+#define SLOT_SIZE		(16 * 1024)
 
 /* Names of files, NUL-terminated each. */
 #define LIST_SIZE		(256 * 1024)
@@ -338,6 +342,67 @@ elector_hold_give_back(const ElectorHold *hold)
 		pgfnames_cleanup(names);
 	pg_free(list);
 	return ok;
+}
+
+/*
+ * Is it one of the library's replication slots?  Those bear its name as their
+ * plugin's (server/slots.c); their own names go on behind it.
+ */
+static bool
+is_own_slot(const char *path)
+{
+	static const char mark[] = "pg_elector";
+	size_t		length;
+	char	   *state = elector_disk_read(psprintf("%s/state", path), SLOT_SIZE, &length);
+	bool		own = state != NULL && memmem(state, length, mark, sizeof(mark)) != NULL;
+
+	pg_free(state);
+	return own;
+}
+
+/*
+ * Copy the library's replication slots, which pg_rewind and pg_basebackup remove.
+ * The members still need the WAL that they keep, which comes from the source, and
+ * nobody else can say how much until all have reported.
+ */
+static bool
+copy_slots(const char *from, const char *to)
+{
+	char	  **names = elector_disk_names(from);
+	bool		ok = names != NULL;
+
+	for (int i = 0; ok && names[i] != NULL; i++)
+	{
+		char	   *source = psprintf("%s/%s", from, names[i]);
+		char	   *target = psprintf("%s/%s", to, names[i]);
+		char	   *copy = psprintf("%s.tmp", target);	/* as PostgreSQL's own */
+
+		if (is_own_slot(source) && !elector_disk_exists(target))
+			ok = elector_disk_remove_tree(copy) && elector_disk_copy(source, copy, NULL) &&
+				elector_disk_rename(copy, target);
+	}
+	if (names)
+		pgfnames_cleanup(names);
+	return ok;
+}
+
+bool
+elector_hold_take_slots(const ElectorHold *hold)
+{
+	char	   *slots = elector_hold_file(hold, "slots");
+
+	return elector_disk_exists(slots) ||
+		(elector_disk_make(slots) &&
+		 copy_slots(psprintf("%s/pg_replslot", hold->data_directory), slots));
+}
+
+bool
+elector_hold_give_slots(const ElectorHold *hold)
+{
+	char	   *slots = elector_hold_file(hold, "slots");
+
+	return !elector_disk_exists(slots) ||
+		copy_slots(slots, psprintf("%s/pg_replslot", hold->data_directory));
 }
 
 /*

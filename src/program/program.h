@@ -9,6 +9,7 @@
 
 #include "postgres_fe.h"
 
+#include "access/xlogdefs.h"
 #include "catalog/pg_control.h"
 
 #include "../core/files.h"
@@ -59,6 +60,7 @@ extern bool elector_disk_exists(const char *path);
 extern char *elector_disk_read(const char *path, size_t limit, size_t *length);
 extern bool elector_disk_write(const char *path, const void *data, size_t length);
 extern bool elector_disk_make(const char *path);
+extern bool elector_disk_clear(const char *path, uint64 from, uint64 upto);
 extern bool elector_disk_remove(const char *path);
 extern bool elector_disk_remove_tree(const char *path);
 extern bool elector_disk_rename(const char *from, const char *to);
@@ -120,9 +122,14 @@ typedef struct ElectorSource
 extern bool elector_source_parse(const char *conninfo, ElectorSource *source);
 extern bool elector_source_prepare(ElectorSource *source, char *problem, size_t size);
 
-/* Does its history name the timeline?  False if it does not say. */
-extern bool elector_source_names(const ElectorSource *source, TimeLineID timeline,
-								 bool *named);
+extern char *elector_source_history(const ElectorSource *source);
+
+/*
+ * Where the source's history left the timeline; the largest number if it has not,
+ * 0 if it was never on it.
+ */
+extern XLogRecPtr elector_source_left_at(const ElectorSource *source, const char *history,
+										 TimeLineID timeline);
 
 /* hold.c */
 typedef struct ElectorHold
@@ -146,6 +153,8 @@ extern bool elector_hold_marked(const ElectorHold *hold, const char *mark);
 extern char *elector_hold_tablespace_within(const char *data_directory);
 extern bool elector_hold_take_own(const ElectorHold *hold);
 extern bool elector_hold_give_back(const ElectorHold *hold);
+extern bool elector_hold_take_slots(const ElectorHold *hold);
+extern bool elector_hold_give_slots(const ElectorHold *hold);
 extern bool elector_hold_remove(ElectorHold *hold);
 extern bool elector_is_own(const char *directory, const char *name);
 
@@ -159,7 +168,7 @@ typedef enum ElectorOutcome
 
 extern ElectorOutcome elector_rejoin(const ElectorProgram *program);
 
-/* rewind.c, clone.c */
+/* discard.c, rewind.c, clone.c */
 typedef enum ElectorRejoinResult
 {
 	ELECTOR_REJOIN_DONE,		/* marked so in the hold */
@@ -178,6 +187,8 @@ typedef struct ElectorRejoin
 	char		problem[1024];	/* unless done */
 } ElectorRejoin;
 
+extern ElectorRejoinResult elector_discard(ElectorRejoin *rejoin, const ElectorSource *source,
+										   const ControlFileData *control);
 extern ElectorRejoinResult elector_rewind(ElectorRejoin *rejoin);
 extern bool elector_rewind_undo(ElectorHold *hold);
 extern ElectorRejoinResult elector_clone(ElectorRejoin *rejoin);

@@ -59,7 +59,7 @@ static ElectorOutcome
 finish(ElectorRejoin *rejoin)
 {
 	ElectorHold *hold = &rejoin->hold;
-	bool		ok = elector_hold_give_back(hold) &&
+	bool		ok = elector_hold_give_back(hold) && elector_hold_give_slots(hold) &&
 	(!elector_hold_marked(hold, ELECTOR_HOLD_CLONED) || remember_clone(rejoin)) &&
 	note_standby(rejoin->program->data_directory) &&
 	elector_disk_remove(node_file(rejoin, ELECTOR_PROBLEM_FILE)) &&

@@ -132,17 +132,18 @@ check_stray(ElectorRejoin *rejoin, const ElectorSource *source)
 	char	   *path = psprintf("%s/%s", rejoin->program->data_directory, ELECTOR_STATE_FILE);
 	char	   *text = elector_disk_read(path, ELECTOR_FILE_SIZE, NULL);
 	ElectorState state;
-	bool		named;
+	char	   *history;
 
 	if (text == NULL || !elector_state_parse(text, &state) || state.stray == 0)
 		return ELECTOR_REJOIN_DONE;
-	if (!elector_source_names(source, state.stray, &named))
+	history = elector_source_history(source);
+	if (history == NULL)
 	{
 		snprintf(rejoin->problem, sizeof(rejoin->problem),
 				 "could not read the history of the server to rejoin");
 		return ELECTOR_REJOIN_NOT_NOW;
 	}
-	if (!named)
+	if (elector_source_left_at(source, history, state.stray) == InvalidXLogRecPtr)
 		return ELECTOR_REJOIN_DONE;
 	snprintf(rejoin->problem, sizeof(rejoin->problem),
 			 "timeline %u, which this node took by hand, is also in the history of the server to rejoin",
@@ -204,6 +205,13 @@ prepare(ElectorRejoin *rejoin, ElectorSource *source, ControlFileData *control)
 		}
 	}
 
+	return ELECTOR_REJOIN_DONE;
+}
+
+/* Can it be rewound? */
+static ElectorRejoinResult
+check_rewind(ElectorRejoin *rejoin, const ElectorSource *source, const ControlFileData *control)
+{
 	/* pg_rewind would find nothing to do (I9 makes this impossible). */
 	if (source->timeline == control_timeline(control))
 	{
@@ -251,7 +259,10 @@ elector_rewind_undo(ElectorHold *hold)
 		elector_hold_give_back(hold) && elector_hold_remove(hold);
 }
 
-/* The lock file is away.  When done, the hold says so and has the rest. */
+/*
+ * The lock file is away.  When done, the hold says so and has the rest.  Where the
+ * data is older than what is to be undone, there is nothing to rewind.
+ */
 ElectorRejoinResult
 elector_rewind(ElectorRejoin *rejoin)
 {
@@ -265,9 +276,15 @@ elector_rewind(ElectorRejoin *rejoin)
 
 	if (result != ELECTOR_REJOIN_DONE)
 		return result;
+	result = elector_discard(rejoin, &source, &watch.control);
+	if (result != ELECTOR_REJOIN_CANNOT)
+		return result;
+	result = check_rewind(rejoin, &source, &watch.control);
+	if (result != ELECTOR_REJOIN_DONE)
+		return result;
 
-	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_own(hold) ||
-		!show_timeline(hold, &watch.control))
+	if (!elector_hold_create(hold, &rejoin->todo) || !elector_hold_take_slots(hold) ||
+		!elector_hold_take_own(hold) || !show_timeline(hold, &watch.control))
 	{
 		snprintf(rejoin->problem, sizeof(rejoin->problem),
 				 "could not save configuration before rewinding");

@@ -227,30 +227,43 @@ elector_source_prepare(ElectorSource *source, char *problem, size_t size)
 	return ok;
 }
 
-bool
-elector_source_names(const ElectorSource *source, TimeLineID timeline, bool *named)
+/* The history of its timeline, which is empty for the first one; NULL: not known. */
+char	   *
+elector_source_history(const ElectorSource *source)
 {
 	PGconn	   *conn = open_connection(source);
 	char		query[256];
 	PGresult   *result = NULL;
+	char	   *history = NULL;
 
-	*named = source->timeline == timeline;
 	snprintf(query, sizeof(query),
 			 "SELECT pg_catalog.convert_from(pg_catalog.pg_read_binary_file("
 			 "'pg_wal/%08X.history', 0, 1000000, true), 'SQL_ASCII')", source->timeline);
 	if (conn != NULL && PQstatus(conn) == CONNECTION_OK)
 		result = ask(conn, query, QUERY_BOUND);
 	PQfinish(conn);
-	if (result == NULL)
-		return false;
-	for (const char *line = PQgetvalue(result, 0, 0); line != NULL && *line != '\0';)
+	if (result != NULL)
+		history = pg_strdup(PQgetvalue(result, 0, 0));
+	PQclear(result);
+	return history;
+}
+
+XLogRecPtr
+elector_source_left_at(const ElectorSource *source, const char *history, TimeLineID timeline)
+{
+	if (source->timeline == timeline)
+		return PG_UINT64_MAX;
+	for (const char *line = history; line != NULL && *line != '\0';)
 	{
-		if (strtoul(line, NULL, 10) == timeline)
-			*named = true;
+		uint32		id;
+		uint32		high;
+		uint32		low;
+
+		if (sscanf(line, "%u\t%X/%X", &id, &high, &low) == 3 && id == timeline)
+			return (uint64) high << 32 | low;
 		line = strchr(line, '\n');
 		if (line != NULL)
 			line++;
 	}
-	PQclear(result);
-	return true;
+	return InvalidXLogRecPtr;
 }

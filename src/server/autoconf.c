@@ -60,7 +60,14 @@ find_value(const ConfigVariable *head, const char *name)
 	return value;
 }
 
-/* An empty value is one that the library has put there. */
+/* Has the library put that value there? */
+static bool
+is_own(const char *value, const ElectorAutoConf *setting)
+{
+	return value[0] == '\0' ||
+		(setting->own != NULL && strncmp(value, setting->own, strlen(setting->own)) == 0);
+}
+
 static const char *
 kept_value(const ConfigVariable *head, const ElectorAutoConf *setting)
 {
@@ -69,7 +76,8 @@ kept_value(const ConfigVariable *head, const ElectorAutoConf *setting)
 	if (setting->kept_as == NULL)
 		return NULL;
 	value = find_value(head, setting->name);
-	return value != NULL && value[0] != '\0' ? value : find_value(head, setting->kept_as);
+	return value != NULL && !is_own(value, setting) ? value :
+		find_value(head, setting->kept_as);
 }
 
 static void

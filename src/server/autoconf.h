@@ -14,9 +14,12 @@ typedef struct ElectorAutoConf
 
 	/*
 	 * If not NULL, the setting under which the value that stands there is
-	 * kept meanwhile; it is put back instead of being removed.
+	 * kept meanwhile; it is put back instead of being removed.  The library's
+	 * own values are not kept: the empty one, and those that begin with
+	 * `own`.
 	 */
 	const char *kept_as;
+	const char *own;			/* NULL: none but the empty one */
 } ElectorAutoConf;
 
 /* Durable when it returns; ERROR if the file cannot be read or written. */

@@ -14,6 +14,7 @@
 
 #include "core/elector.h"
 #include "core/durability.h"
+#include "core/name.h"
 
 #include "compat.h"
 
@@ -49,9 +50,11 @@ extern int	elector_degrade_after;	/* milliseconds */
 extern int	elector_too_few_followers;
 extern char *elector_pgbouncer;
 extern int	elector_rejoin;
+extern bool elector_slots;
 extern int	elector_generation;
 extern char *elector_upstream_term;
 extern char *elector_restore_command;
+extern char *elector_primary_slot_name;
 
 /* What a leader does whose policy cannot be met. */
 typedef enum ElectorTooFew
@@ -139,6 +142,14 @@ typedef struct ElectorLeaseStatus
 	int64		rtt_us;			/* of the last renewal */
 } ElectorLeaseStatus;
 
+/* A slot that this node is to have (slots.c). */
+typedef struct ElectorSlot
+{
+	char		name[ELECTOR_SLOT_NAME_SIZE];
+	XLogRecPtr	held;			/* its member needs no WAL before this; 0: not
+								 * known */
+} ElectorSlot;
+
 /*
  * Shared memory.
  *
@@ -162,11 +173,15 @@ typedef struct ElectorLeaseStatus
  *
  * upstream_term is written by the worker and read by the walreceiver, which
  * must not connect unless it is set and upstream_conninfo, under the lock, is
- * what it was told to connect to (S1, S2).
+ * what it was told to connect to (S1, S2).  upstream_since is when it was set, so
+ * that the walreceiver knows whether the leader has had time to make its slot.
  *
  * led_term is written by the worker, and read by a walsender before it lets a
  * standby in: a walreceiver reconnects by itself, to a server that may lead
  * another term by then, on another history (S1).
+ *
+ * slots[] is written by the worker and read by the process that makes and drops
+ * slots, which takes a copy when it starts.
  *
  * Everything below `lock` is guarded by it.  calls[] is written by backends,
  * too; a call's state says whose it is.
@@ -178,6 +193,7 @@ typedef struct ElectorShared
 	pg_atomic_uint64 opened_term;	/* term for which the gate was opened; 0:
 									 * not */
 	pg_atomic_uint64 upstream_term;
+	pg_atomic_uint64 upstream_since;
 	pg_atomic_uint64 led_term;	/* followers of this term may connect; 0: none */
 	pg_atomic_uint32 startup_generation;
 	pg_atomic_uint32 worker_proc;	/* process number + 1; 0: no worker */
@@ -203,6 +219,10 @@ typedef struct ElectorShared
 	bool		safe;			/* a failover now would lose nothing */
 	char		missing[ELECTOR_TEXT_SIZE]; /* who would be needed for that */
 	ElectorCall calls[ELECTOR_CALLS_MAX];
+	bool		slots_settled;	/* this node is on the leader's history */
+	bool		drop_slots;		/* those that are not in the list */
+	int			nslots;
+	ElectorSlot slots[ELECTOR_MEMBERS_MAX];
 
 	int			nmarks;
 	pg_atomic_uint32 marks[FLEXIBLE_ARRAY_MEMBER];
@@ -283,6 +303,10 @@ extern void elector_store_remove(const char *path);
 
 /* Who we are, for telling a dead predecessor from a stranger (S9). */
 extern void elector_store_identity(ElectorState *state);
+
+/* --- replication slots (slots.c) --- */
+
+extern PGDLLEXPORT void elector_slots_main(Datum argument);
 
 /* --- the worker (worker.c) --- */
 

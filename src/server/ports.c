@@ -206,12 +206,9 @@ port_look(void *world, ElectorServer *server)
 	server->opened_term = pg_atomic_read_u64(&elector_shared->opened_term);
 	if (server->recovering)
 	{
-		TimeLineID	timeline = 0;
-
 		server->frozen = elector_standby_frozen();
 		server->promoting = elector_standby_promoting();
-		server->position.lsn = GetXLogReplayRecPtr(&timeline);
-		server->position.timeline = timeline;
+		server->position = elector_standby_position();
 		server->upstream_term = pg_atomic_read_u64(&elector_shared->upstream_term);
 		server->streaming = WalRcvStreaming();
 		if (server->streaming)

@@ -79,7 +79,11 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 	else if (view->recovering && view->upstream_term != 0 &&
 			 plan->reason == ELECTOR_BECAUSE_FOLLOWING)
 	{
-		if (!WalRcvStreaming())
+		if (!WalRcvStreaming() && recovery_min_apply_delay > 0)
+			snprintf(detail, ELECTOR_TEXT_SIZE,
+					 "replays what it has before it streams from \"%s\" (recovery_min_apply_delay)",
+					 view->leader.node);
+		else if (!WalRcvStreaming())
 			snprintf(detail, ELECTOR_TEXT_SIZE,
 					 "cannot stream from \"%s\" yet; see this node's log if it lasts",
 					 view->leader.node);
@@ -100,7 +104,10 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 
 	if (detail[0] != '\0')
 		return;
-	if (elector_worker->access_error[0] != '\0')
+	if (recovery_min_apply_delay > 0 && elector_candidate)
+		strlcpy(detail, "recovery_min_apply_delay is set on a candidate: elections wait for it; set pg_elector.candidate = off",
+				ELECTOR_TEXT_SIZE);
+	else if (elector_worker->access_error[0] != '\0')
 		strlcpy(detail, elector_worker->access_error, ELECTOR_TEXT_SIZE);
 	else if (elector_pgbouncer_problem(detail, ELECTOR_TEXT_SIZE))
 		return;
@@ -115,6 +122,9 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 		describe_operator(elector_worker->elector.cluster, view, detail);
 	if (detail[0] == '\0')
 		describe_durability(view, detail);
+	if (detail[0] == '\0' && elector_slots_problem()[0] != '\0')
+		snprintf(detail, ELECTOR_TEXT_SIZE, "not every member has a replication slot on this node: %s",
+				 elector_slots_problem());
 }
 
 static void

@@ -44,6 +44,7 @@ char	   *elector_durability = NULL;
 char	   *elector_admin_roles = NULL;
 char	   *elector_pgbouncer = NULL;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
+bool		elector_slots = true;
 int			elector_generation = 0;
 char	   *elector_upstream_term = NULL;
 char	   *elector_restore_command = NULL;
@@ -51,6 +52,7 @@ char	   *elector_standby_names = NULL;
 int			elector_follower_timeout = 60000;
 int			elector_degrade_after = 10000;
 int			elector_too_few_followers = ELECTOR_COMMITS_WAIT;
+char	   *elector_primary_slot_name = NULL;
 
 /* The user of pg_elector.conninfo, which the other nodes come as. */
 static char *peer_role = NULL;
@@ -356,7 +358,7 @@ static const char *const checked_settings[] = {
 	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
 	"pg_elector.durability", "pg_elector.too_few_followers", "pg_elector.degrade_after",
 	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin",
-	"pg_elector.pgbouncer"
+	"pg_elector.pgbouncer", "pg_elector.slots"
 };
 
 static bool
@@ -447,6 +449,11 @@ elector_settings_define(void)
 							   &elector_pgbouncer, "", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY,
 							   check_pgbouncer, NULL, NULL);
+	DefineCustomBoolVariable("pg_elector.slots",
+							 "Whether this node keeps a replication slot for every other member, and follows by its own.",
+							 "Named \"" ELECTOR_SLOT_PREFIX "<node>\"; off drops them.",
+							 &elector_slots, true, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
 	DefineCustomIntVariable("pg_elector.generation",
 							"Counts the changes of primary_conninfo by the library.",
 							"Set by the library; do not change it.",
@@ -465,6 +472,12 @@ elector_settings_define(void)
 							   &elector_standby_names, "", PGC_SIGHUP,
 							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
 							   NULL, elector_synchronous_assign, NULL);
+	DefineCustomStringVariable("pg_elector.primary_slot_name",
+							   "What primary_slot_name was set to, while the library uses its own.",
+							   "Set by the library; do not change it.",
+							   &elector_primary_slot_name, "", PGC_SIGHUP,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
 	DefineCustomStringVariable("pg_elector.upstream_term",
 							   "The leadership that a standby means to stream from.",
 							   "Set by the library when a standby connects; do not set it.",

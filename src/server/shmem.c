@@ -54,6 +54,7 @@ elector_shmem_startup(void)
 		pg_atomic_init_u64(&elector_shared->read_deadline, 0);
 		pg_atomic_init_u64(&elector_shared->opened_term, 0);
 		pg_atomic_init_u64(&elector_shared->upstream_term, 0);
+		pg_atomic_init_u64(&elector_shared->upstream_since, 0);
 		pg_atomic_init_u64(&elector_shared->led_term, 0);
 		/* The startup process is forked with what has been loaded here. */
 		pg_atomic_init_u32(&elector_shared->startup_generation, (uint32) elector_generation);

@@ -6,7 +6,8 @@
  * holds is known.  Three processes have to agree for that: the startup process
  * must have loaded the empty primary_conninfo (proved by the generation
  * setting), the walreceiver must be gone, having flushed what it received, and
- * the startup process must have replayed all of that (S2, S5).
+ * the startup process must have replayed all of that (S2, S5), unless the node is
+ * no candidate (received.c).
  *
  * Whether a walreceiver may connect at all is not left to settings, which a
  * process may have read too early: the library wraps libpqwalreceiver's connect
@@ -42,6 +43,7 @@
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "storage/fd.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
@@ -54,6 +56,16 @@
 
 /* What ALTER SYSTEM has set restore_command to, while it is off. */
 #define RESTORE_KEPT_AS "pg_elector.restore_command"
+
+/* And primary_slot_name, while it is ours. */
+#define SLOT_KEPT_AS "pg_elector.primary_slot_name"
+
+/*
+ * A leader that has just heard of this node makes its slot within SLOT_BOUND; it is
+ * asked for it every SLOT_INTERVAL milliseconds.
+ */
+#define SLOT_BOUND 500000
+#define SLOT_INTERVAL 100
 
 /* No cluster changes its leader this often between two looks. */
 #define PLACEHOLDERS_MAX 100000
@@ -72,7 +84,7 @@ typedef enum FreezeStage
 	FREEZE_NOT_BEGUN,
 	FREEZE_LOADING,				/* startup is to load the empty settings */
 	FREEZE_STOPPING,			/* the walreceiver is to go */
-	FREEZE_REPLAYING,			/* what it left is to be replayed */
+	FREEZE_REPLAYING,			/* what it left is to be replayed, or read */
 	FREEZE_DONE
 } FreezeStage;
 
@@ -89,6 +101,8 @@ static ElectorTime wanted_since = 0;
 static ElectorTime woken_at = 0;	/* the startup process */
 static bool archive_unread = false; /* since before the freeze */
 static bool unloadable_noted = false;
+static bool slot_written = true;	/* primary_slot_name is ours */
+static ElectorPosition held = {0};	/* that was read and not replayed */
 static int	idle_sightings = 0;
 static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
 
@@ -96,6 +110,7 @@ static bool promote_signaled = false;
 
 static WalReceiverFunctionsType wrapped_functions;
 static walrcv_connect_fn original_connect = NULL;
+static walrcv_startstreaming_fn original_start = NULL;
 
 /* In the walreceiver: may it connect, and to there? */
 static WalReceiverConn *
@@ -118,6 +133,72 @@ guarded_connect(const char *conninfo, bool logical, const char *appname, char **
 	return original_connect(conninfo, logical, appname, err);
 }
 
+/* Streaming begins, or the error tells why not; the connection can be used again. */
+static bool
+try_start(WalReceiverConn *connection, const WalRcvStreamOptions *options, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool started = false;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		started = original_start(connection, options);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return started;
+}
+
+/*
+ * In the walreceiver: one that cannot have its slot streams without it.  The leader
+ * may have no room for slots, or not know yet that an earlier walreceiver of this
+ * node, which still has the slot, is gone.
+ */
+static bool
+guarded_start(WalReceiverConn *connection, const WalRcvStreamOptions *given)
+{
+	ElectorTime until = (ElectorTime) pg_atomic_read_u64(&elector_shared->upstream_since) + SLOT_BOUND;
+	WalRcvStreamOptions options = *given;
+	ErrorData  *error;
+	bool		started;
+
+	if (given->logical || given->slotname == NULL ||
+		strncmp(given->slotname, ELECTOR_SLOT_PREFIX, strlen(ELECTOR_SLOT_PREFIX)) != 0)
+		return original_start(connection, given);
+
+	started = try_start(connection, given, &error);
+	while (error != NULL && elector_now() < until)
+	{
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SLOT_INTERVAL,
+				  PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		ProcessWalRcvInterrupts();
+		FreeErrorData(error);
+		started = try_start(connection, given, &error);
+	}
+	if (error == NULL)
+		return started;
+
+	options.slotname = NULL;
+	started = original_start(connection, &options);
+	ereport(LOG,
+			(errmsg("streaming without replication slot \"%s\"", given->slotname),
+			 errdetail_internal("%s", error->message)));
+	FreeErrorData(error);
+
+	/* pg_stat_wal_receiver is not to show it */
+	SpinLockAcquire(&WalRcv->mutex);
+	WalRcv->slotname[0] = '\0';
+	SpinLockRelease(&WalRcv->mutex);
+	return started;
+}
+
 void
 elector_standby_install(void)
 {
@@ -127,6 +208,8 @@ elector_standby_install(void)
 	wrapped_functions = *WalReceiverFunctions;
 	original_connect = wrapped_functions.walrcv_connect;
 	wrapped_functions.walrcv_connect = guarded_connect;
+	original_start = wrapped_functions.walrcv_startstreaming;
+	wrapped_functions.walrcv_startstreaming = guarded_start;
 	WalReceiverFunctions = &wrapped_functions;
 }
 
@@ -137,19 +220,23 @@ set_upstream(const char *conninfo, uint64 term)
 	strlcpy(elector_shared->upstream_conninfo, conninfo,
 			sizeof(elector_shared->upstream_conninfo));
 	LWLockRelease(elector_shared->lock);
+	pg_atomic_write_u64(&elector_shared->upstream_since, elector_now());
 	pg_atomic_write_u64(&elector_shared->upstream_term, term);
 }
 
 /*
  * Write primary_conninfo and have it loaded.  Freezing also stops an archive
- * from being read; following gives that setting back to the configuration.
+ * from being read; following gives that setting back to the configuration.  The
+ * slot is this node's own, wherever it follows, or what the configuration says.
  */
 static void
 write_upstream(const char *conninfo, const char *restore_command)
 {
 	char		generation[16];
+	char		slot[ELECTOR_SLOT_NAME_SIZE];
 	ElectorAutoConf settings[] = {
 		{"primary_conninfo", conninfo},
+		{"primary_slot_name", elector_slots ? slot : NULL, SLOT_KEPT_AS, ELECTOR_SLOT_PREFIX},
 		{"restore_command", restore_command, RESTORE_KEPT_AS},
 		{"pg_elector.generation", generation}
 	};
@@ -157,8 +244,18 @@ write_upstream(const char *conninfo, const char *restore_command)
 	wanted_generation = (Max((uint32) elector_generation, wanted_generation) + 1) % PG_INT32_MAX;
 	wanted_since = elector_now();
 	snprintf(generation, sizeof(generation), "%u", wanted_generation);
+	elector_slot_name(elector_node, slot);
+	slot_written = elector_slots;
 	elector_autoconf_write(settings, lengthof(settings));
 	kill(PostmasterPid, SIGHUP);
+}
+
+void
+elector_standby_reload(void)
+{
+	if (pg_atomic_read_u64(&elector_shared->upstream_term) != 0 &&
+		slot_written != elector_slots)
+		write_upstream(elector_shared->upstream_conninfo, NULL);
 }
 
 static bool
@@ -298,6 +395,21 @@ all_replayed(ElectorPosition *position)
 }
 
 /*
+ * The last record held.  Whoever may be chosen has replayed it; nobody waits for
+ * the others, which may be behind on purpose.
+ */
+static bool
+find_position(ElectorPosition *position)
+{
+	if (elector_candidate && held.lsn == InvalidXLogRecPtr)
+		return all_replayed(position);
+	if (held.lsn == InvalidXLogRecPtr && !elector_standby_received(&held))
+		return false;
+	*position = held;
+	return true;
+}
+
+/*
  * Is the data directory a backup, or a rewound one, that lacks WAL to be whole?
  * The startup process renames the label when the control file says so.
  */
@@ -342,6 +454,18 @@ void
 elector_standby_thaw(void)
 {
 	freeze_stage = FREEZE_NOT_BEGUN;
+	held.lsn = InvalidXLogRecPtr;
+}
+
+ElectorPosition
+elector_standby_position(void)
+{
+	TimeLineID	timeline = 0;
+	ElectorPosition position;
+
+	position.lsn = GetXLogReplayRecPtr(&timeline);
+	position.timeline = timeline;
+	return elector_standby_frozen() && held.lsn > position.lsn ? held : position;
 }
 
 bool
@@ -380,15 +504,16 @@ elector_standby_freeze(ElectorPosition *position)
 				return false;
 			idle_sightings = 0;
 			idle_lsn = InvalidXLogRecPtr;
+			held.lsn = InvalidXLogRecPtr;
 			freeze_stage = FREEZE_REPLAYING;
 			/* FALLTHROUGH */
 		case FREEZE_REPLAYING:
-			if (!all_replayed(position))
+			if (!find_position(position))
 				return false;
 			freeze_stage = FREEZE_DONE;
 			return true;
 		case FREEZE_DONE:
-			return all_replayed(position);
+			return find_position(position);
 	}
 	pg_unreachable();
 }

@@ -25,8 +25,20 @@ extern void elector_standby_wake(void);
 /* Let the frozen server stream; false if the connection string is unusable. */
 extern bool elector_standby_follow(const char *conninfo, uint64 term);
 
+/* The settings were loaded anew; the walreceiver may have to use another slot. */
+extern void elector_standby_reload(void);
+
 /* Is the server frozen since the last elector_standby_freeze() said so? */
 extern bool elector_standby_frozen(void);
+
+/*
+ * The last record held, replayed or not; false if that is not known yet
+ * (received.c).
+ */
+extern bool elector_standby_received(ElectorPosition *position);
+
+/* What is held, while frozen; else what is replayed. */
+extern ElectorPosition elector_standby_position(void);
 
 /* Begin anew: the next freeze does not trust an earlier one. */
 extern void elector_standby_thaw(void);

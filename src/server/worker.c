@@ -33,6 +33,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "standby.h"
 #include "store.h"
 
 /* A failed rejoin is tried again after this time. */
@@ -249,6 +250,7 @@ one_round(void)
 		ProcessConfigFile(PGC_SIGHUP);
 		elector_ports_settings(elector);
 		elector_pgbouncer_configure();
+		elector_standby_reload();
 	}
 
 	pump_etcd();
@@ -258,6 +260,7 @@ one_round(void)
 	elector_calls_serve();
 	at = elector_step(elector);
 	elector_calls_answer();
+	elector_slots_keep();
 	elector_publish();
 
 	/* Send what was decided; what comes in by that is for the next round. */

@@ -8,6 +8,7 @@
  * calls.c	what other processes ask
  * pgbouncer.c	the clients' PgBouncers
  * publish.c	what elector_status shows
+ * slots.c	replication slots for the members
  */
 #ifndef ELECTOR_WORKER_H
 #define ELECTOR_WORKER_H
@@ -51,5 +52,9 @@ extern void elector_calls_peer_answered(const char *node, ElectorQuestion questi
 
 /* publish.c */
 extern void elector_publish(void);
+
+/* slots.c */
+extern void elector_slots_keep(void);
+extern const char *elector_slots_problem(void); /* "" if there is none */
 
 #endif							/* ELECTOR_WORKER_H */

@@ -91,6 +91,7 @@ sub DESTROY { local ($?, $@); $_[0]->teardown if $$ == $owner }
 #   ttl       pg_elector.lease_ttl                                  (2s)
 #   settings  lines of postgresql.conf for every node, name => value
 #   peer      role of pg_elector.conninfo, which create_schema makes (postgres)
+#   reserve   a node that is added has its WAL kept from its base backup on
 #   plain     without pg_elector: replication by hand (for comparisons)
 sub new
 {
@@ -132,6 +133,7 @@ sub new
 		wanted    => [ map { "n$_" } 1 .. ($opts{nodes} // 3) ],
 		members   => [ map { "e$_" } 1 .. ($opts{etcd} // 1) ],
 		ttl       => $opts{ttl} // '2s',
+		reserve   => $opts{reserve} // 0,
 		plain     => $opts{plain} // 0,
 		peer      => $opts{peer} // 'postgres',
 		settings  => $opts{settings} // {},
@@ -547,6 +549,7 @@ sub add_node
 	$self->_declare_node($node);
 	$self->_must_run_on($node, { timeout => 120 }, 'pg_basebackup', '-D', $data,
 		'-h', $self->address($from), '-U', 'postgres', '-X', $opts{wal} // 'stream', '-c', 'fast',
+		$self->{reserve} ? ('-C', '-S', "pg_elector_$node") : (),
 		$self->{plain} ? '-R' : ());
 	my %lines = (
 		unix_socket_directories => "$self->{sockets}/$node",
@@ -622,7 +625,7 @@ sub _command_line
 sub worker_pid
 {
 	my ($self, $node) = @_;
-	my ($pid) = grep { _command_line($_) =~ /^postgres: .*pg_elector/ } $self->pids($node);
+	my ($pid) = grep { _command_line($_) =~ /^postgres: .*pg_elector(?! slots)/ } $self->pids($node);
 	return $pid;
 }
 
