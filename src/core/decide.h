@@ -152,6 +152,16 @@ extern int	elector_choose_heir(const ElectorView *view, const char *target,
 extern int	elector_judge_switchover(const ElectorView *view, const char *target,
 									 ElectorReason *why);
 
+/*
+ * The hold of that number, or with 0 any, that is good in this term and at this time (in
+ * milliseconds since 1970); its index, or -1.
+ */
+extern int	elector_find_hold(const ElectorClusterSettings *settings, uint64_t term,
+							  int64_t at, int64_t id);
+
+/* Is a planned change of the leader under way, and not only scheduled? */
+extern bool elector_is_changing(const ElectorView *view);
+
 /* Likewise for a failover that an operator asks for. */
 extern bool elector_judge_failover(const ElectorView *view, const char *target,
 								   ElectorReason *why);

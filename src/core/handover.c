@@ -38,6 +38,19 @@ elector_is_overridden(const ElectorView *view)
 		view->request.term == view->term.term && !view->leader.present;
 }
 
+int
+elector_find_hold(const ElectorClusterSettings *settings, uint64_t term, int64_t at, int64_t id)
+{
+	for (int i = 0; i < settings->nholds; i++)
+	{
+		const ElectorLeaderHold *hold = &settings->holds[i];
+
+		if (hold->term == term && hold->until > at && (id == 0 || hold->id == id))
+			return i;
+	}
+	return -1;
+}
+
 bool
 elector_judge_failover(const ElectorView *view, const char *target, ElectorReason *why)
 {
@@ -136,6 +149,14 @@ elector_choose_heir(const ElectorView *view, const char *target, ElectorReason *
 	return best;
 }
 
+bool
+elector_is_changing(const ElectorView *view)
+{
+	return view->election.present ||
+		(elector_is_requested(view) && view->request.term == view->leader.term &&
+		 view->request.at <= view->wall_ms);
+}
+
 int
 elector_judge_switchover(const ElectorView *view, const char *target, ElectorReason *why)
 {
@@ -144,11 +165,13 @@ elector_judge_switchover(const ElectorView *view, const char *target, ElectorRea
 	else if (!view->leader.present || !view->term.opened ||
 			 view->term.term != view->leader.term)
 		*why = ELECTOR_BECAUSE_NO_LEADER;
-	else if (view->election.present ||
+	else if (elector_is_changing(view) ||
 			 (elector_is_requested(view) && view->request.term == view->leader.term))
 		*why = ELECTOR_BECAUSE_CHANGING;
 	else if (view->paused)
 		*why = ELECTOR_BECAUSE_PAUSED_SWITCHOVER;
+	else if (view->held)
+		*why = ELECTOR_BECAUSE_HELD;
 	else
 		return elector_choose_heir(view, target, why);
 	return -1;
@@ -188,6 +211,8 @@ elector_decide_handover(const ElectorView *view)
 								 view->now + (view->request.at - view->wall_ms) * 1000);
 	if (view->paused)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_PAUSED_SWITCHOVER);
+	if (view->held && view->handover.drain_since == 0)
+		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_HELD);
 	if (view->handover.since != 0 &&
 		view->now >= view->handover.since + PREPARE_BOUND + 2 * view->drain_timeout)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_TIMEOUT);

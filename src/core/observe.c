@@ -192,6 +192,7 @@ observe_etcd(Elector *elector, ElectorView *view)
 	view->term = cluster->term;
 	view->request = cluster->request;
 	view->paused = cluster->settings.paused;
+	view->held = elector_find_hold(&cluster->settings, view->leader.term, view->wall_ms, 0) >= 0;
 	observe_durability(elector, view);
 	view->refusal = find_refusal(elector, self);
 	view->registered = is_registered(elector, self);

@@ -209,6 +209,21 @@ typedef struct ElectorDurability
 	int64_t		mod_revision;
 } ElectorDurability;
 
+/*
+ * Somebody does not want the leader to be changed for a while, as planned.  It is good
+ * under the leadership in which it was taken.
+ */
+#define ELECTOR_HOLDS_MAX		8
+
+typedef struct ElectorLeaderHold
+{
+	int64_t		id;				/* 0: none */
+	uint64_t	term;
+	char		node[ELECTOR_NAME_SIZE];	/* that was asked */
+	char		reason[ELECTOR_TEXT_SIZE];
+	int64_t		until;			/* milliseconds since 1970 */
+} ElectorLeaderHold;
+
 /* settings: what the operator has set for the whole cluster */
 typedef struct ElectorClusterSettings
 {
@@ -217,6 +232,8 @@ typedef struct ElectorClusterSettings
 	char		paused_by[ELECTOR_NAME_SIZE];	/* the node that was asked */
 	char		pause_reason[ELECTOR_TEXT_SIZE];
 	int64_t		paused_at;		/* milliseconds since 1970 */
+	int			nholds;
+	ElectorLeaderHold holds[ELECTOR_HOLDS_MAX];
 	int64_t		mod_revision;
 } ElectorClusterSettings;
 

@@ -95,6 +95,7 @@ typedef struct ElectorView
 	ElectorTerm term;
 	ElectorRequest request;
 	bool		paused;			/* no automatic change */
+	bool		held;			/* no planned change */
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster

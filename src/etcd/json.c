@@ -134,6 +134,15 @@ static const ElectorField durability_fields[] = {
 	ELECTOR_END_OF_FIELDS
 };
 
+static const ElectorField hold_fields[] = {
+	ELECTOR_FIELD(ElectorLeaderHold, id, ELECTOR_FIELD_INT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorLeaderHold, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorLeaderHold, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorLeaderHold, reason, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorLeaderHold, until, ELECTOR_FIELD_INT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_END_OF_FIELDS
+};
+
 static const ElectorField settings_fields[] = {
 	ELECTOR_FIELD(ElectorClusterSettings, paused, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorClusterSettings, paused_by, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
@@ -271,7 +280,26 @@ elector_durability_to_json(const ElectorDurability *durability)
 char	   *
 elector_settings_to_json(const ElectorClusterSettings *settings)
 {
-	return elector_fields_print(elector_fields_write(settings_fields, settings));
+	cJSON	   *object = elector_fields_write(settings_fields, settings);
+	cJSON	   *array = object == NULL ? NULL : cJSON_AddArrayToObject(object, "holds");
+
+	for (int i = 0; i < settings->nholds && array != NULL; i++)
+	{
+		cJSON	   *hold = elector_fields_write(hold_fields, &settings->holds[i]);
+
+		if (hold == NULL)
+		{
+			cJSON_Delete(object);
+			return NULL;
+		}
+		cJSON_AddItemToArray(array, hold);
+	}
+	if (array == NULL)
+	{
+		cJSON_Delete(object);
+		return NULL;
+	}
+	return elector_fields_print(object);
 }
 
 /* ----------
@@ -411,6 +439,25 @@ elector_durability_from_json(const char *json, ElectorDurability *durability)
 bool
 elector_settings_from_json(const char *json, ElectorClusterSettings *settings)
 {
-	return settings->present = elector_fields_parse(json, settings_fields, settings,
-													sizeof(*settings));
+	cJSON	   *object = elector_value_parse(json, strlen(json));
+	const cJSON *array = elector_value_get(object, "holds");
+	const cJSON *value;
+	bool		valid;
+
+	memset(settings, 0, sizeof(*settings));
+	valid = elector_fields_read(object, settings_fields, settings);
+	cJSON_ArrayForEach(value, array)
+	{
+		if (settings->nholds == ELECTOR_HOLDS_MAX ||
+			!elector_fields_read(value, hold_fields, &settings->holds[settings->nholds]))
+		{
+			valid = false;
+			break;
+		}
+		settings->nholds++;
+	}
+	cJSON_Delete(object);
+	if (!valid)
+		memset(settings, 0, sizeof(*settings));
+	return settings->present = valid;
 }

@@ -94,6 +94,8 @@ typedef enum ElectorCallKind
 	ELECTOR_CALL_CHECK,			/* likewise, and nothing is done */
 	ELECTOR_CALL_FAILOVER,		/* argument: whether loss is accepted, target */
 	ELECTOR_CALL_CANCEL,		/* the switchover that was asked for */
+	ELECTOR_CALL_HOLD,			/* argument: for how many ms, why */
+	ELECTOR_CALL_RELEASE,		/* argument: which hold */
 	ELECTOR_CALL_PAUSE,			/* argument: why */
 	ELECTOR_CALL_RESUME,
 	ELECTOR_CALL_REFRESH		/* ask the peers for fresh reports */
@@ -215,6 +217,8 @@ typedef struct ElectorShared
 	ElectorStatusRow rows[ELECTOR_MEMBERS_MAX];
 	int			nhistory;
 	ElectorHistory history[ELECTOR_HISTORY_MAX];
+	ElectorClusterSettings settings;
+	uint64		leader_term;	/* of the leader key; 0: there is none */
 	ElectorDurability durability;
 	bool		safe;			/* a failover now would lose nothing */
 	char		missing[ELECTOR_TEXT_SIZE]; /* who would be needed for that */

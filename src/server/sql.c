@@ -34,6 +34,9 @@ PG_FUNCTION_INFO_V1(elector_failover);
 PG_FUNCTION_INFO_V1(elector_cancel_switchover);
 PG_FUNCTION_INFO_V1(elector_pause);
 PG_FUNCTION_INFO_V1(elector_resume);
+PG_FUNCTION_INFO_V1(elector_hold_leader);
+PG_FUNCTION_INFO_V1(elector_release_leader);
+PG_FUNCTION_INFO_V1(elector_hold_valid);
 PG_FUNCTION_INFO_V1(elector_term);
 PG_FUNCTION_INFO_V1(elector_is_leader);
 PG_FUNCTION_INFO_V1(elector_status_rows);
@@ -361,6 +364,53 @@ elector_pause(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the reason is longer than %d bytes", ELECTOR_TEXT_SIZE - 1)));
 	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_PAUSE, reason, "pause the cluster"));
+}
+
+/* elector_hold(reason text, duration interval) returns bigint: no planned change so long. */
+Datum
+elector_hold_leader(PG_FUNCTION_ARGS)
+{
+	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int			lasts = bound_of(PG_GETARG_INTERVAL_P(1));
+	char	   *answer;
+
+	need_library();
+	if (strlen(reason) >= ELECTOR_TEXT_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the reason is longer than %d bytes", ELECTOR_TEXT_SIZE - 1)));
+	answer = ask_worker(ELECTOR_CALL_HOLD, psprintf("%d %s", lasts, reason), 10000, "hold the leader");
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the elector of this node does not answer"),
+				 errhint("See elector_status whether it has happened.")));
+	PG_RETURN_INT64(strtoll(answer, NULL, 10));
+}
+
+/* elector_release(id bigint) returns boolean: false if the hold is over already. */
+Datum
+elector_release_leader(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_RELEASE, psprintf(INT64_FORMAT, PG_GETARG_INT64(0)),
+								  "release the leader"));
+}
+
+/* elector_hold_valid(id bigint) returns boolean: is the leader still held by it? */
+Datum
+elector_hold_valid(PG_FUNCTION_ARGS)
+{
+	int64		now = (GetCurrentTimestamp() / 1000) +
+	(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+	bool		valid;
+
+	need_library();
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	valid = PG_GETARG_INT64(0) > 0 &&
+		elector_find_hold(&elector_shared->settings, elector_shared->leader_term, now,
+						  PG_GETARG_INT64(0)) >= 0;
+	LWLockRelease(elector_shared->lock);
+	PG_RETURN_BOOL(valid);
 }
 
 /* elector_resume() returns boolean: false if it was not paused. */
