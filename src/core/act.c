@@ -33,7 +33,11 @@
 
 #define DRAIN_INTERVAL 3000
 
-/* What holds clients back answers in less, besides what it waits for. */
+/*
+ * What holds clients back waits for their transactions; so long at least, since it
+ * costs those that wait nothing but time.  It answers in less than the bound.
+ */
+#define PAUSE_PATIENCE 1000000
 #define PAUSE_BOUND 1000000
 
 /* How soon what has failed, or is not done, is looked at again. */
@@ -263,6 +267,8 @@ act_pause_clients(Elector *elector)
 	ElectorTime now = elector->view.now;
 	ElectorTime patience = elector->settings.drain_timeout;
 
+	if (patience < PAUSE_PATIENCE)
+		patience = PAUSE_PATIENCE;
 	if (handover->pause_since == 0)
 		handover->pause_since = now;
 	handover->clients_paused = elector->ports->pause_clients(elector->world, patience) ||
