@@ -25,9 +25,6 @@
  */
 #define WRITE_BOUND 1000000
 
-/* A checkpoint ahead of a planned stop helps; it is not waited for longer. */
-#define CHECKPOINT_BOUND 5000000
-
 /* From the last transaction's end to the stop of the server it takes less. */
 #define STOP_BOUND 1000000
 
@@ -198,9 +195,12 @@ act_handover(Elector *elector, const ElectorPlan *plan)
 	elector_save_heir(elector, view->peers[plan->target].node);
 	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
 	errand.bound = elector_session_bound(elector);
-	elector->leases[ELECTOR_LEASE_LEADER].busy = true;
-	elector->leases[ELECTOR_LEASE_LEADER].sent_at = view->now;
-	elector->ports->run(elector->world, &errand);
+	if (!elector->leases[ELECTOR_LEASE_LEADER].busy)
+	{
+		elector->leases[ELECTOR_LEASE_LEADER].busy = true;
+		elector->leases[ELECTOR_LEASE_LEADER].sent_at = view->now;
+		elector->ports->run(elector->world, &errand);
+	}
 	restart_server(elector, ELECTOR_TODO_HANDOVER, view->peers[plan->target].node, "",
 				   view->leader.term, ELECTOR_STOP_FAST);
 }
@@ -248,14 +248,15 @@ act_follow(Elector *elector)
 static void
 act_checkpoint(Elector *elector)
 {
-	ElectorTime now = elector->view.now;
 	bool		begin = elector->checkpoint_since == 0;
 
 	if (begin)
-		elector->checkpoint_since = now;
-	if (elector->ports->checkpoint(elector->world, begin) ||
-		now >= elector->checkpoint_since + CHECKPOINT_BOUND)
+		elector->checkpoint_since = elector->view.now;
+	if (elector->ports->checkpoint(elector->world, begin))
+	{
 		elector->handover.checkpointed = true;
+		elector->handover.checkpointed_at = elector->view.now;
+	}
 	else
 		elector_poll(elector, SHORT_INTERVAL);
 }

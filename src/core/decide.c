@@ -43,8 +43,11 @@
 /* How often the lease of a silent leader is looked at ... */
 #define LEASE_WATCH_INTERVAL ((ElectorTime) 25000)
 
-/* ... and how long its last second is, generously ... */
-#define LAST_SECOND ((ElectorTime) 1020000)
+/*
+ * ... and how long its last second is by our clock, which may be too fast: no clock is
+ * wrong by more than a tenth.  It must be over: until then its leader may renew it.
+ */
+#define LAST_SECOND ((ElectorTime) 1020000 * 10 / 9)
 
 ElectorPlan
 elector_plan(const ElectorView *view, ElectorAction action, ElectorReason reason)
@@ -246,11 +249,15 @@ decide_leading(const ElectorView *view)
 								 elector_look_again(view, view->leading_since));
 	}
 
-	if (elector_is_requested(view))
+	/* One for later is no reason to leave other things. */
+	if (elector_is_requested(view) &&
+		(view->request.at <= view->wall_ms || view->request.term != view->leader.term))
 		return elector_decide_handover(view);
 	durability = elector_durability_plan(view, &record);
 	if (durability.action != ELECTOR_WAIT || durability.reason != ELECTOR_BECAUSE_LEADING)
 		return durability;
+	if (elector_is_requested(view))
+		return elector_decide_handover(view);
 
 	/* A handover that was called off leaves its lock behind. */
 	if (view->lock_since != 0)
@@ -298,26 +305,6 @@ decide_rejoin(const ElectorView *view)
 }
 
 /*
- * For how long a lease that is in its last second is left alone, by our clock.
- * Until it has ended, or, where the margin is wide, until its leader's gate has
- * closed and half the margin has passed as well, which is for delays.  All clocks
- * may be wrong by as much as the margin allows for, but none is by more than a
- * tenth: the leader's too slow, ours too fast.
- */
-static ElectorTime
-last_second(const ElectorView *view)
-{
-	ElectorTime ttl = view->lease_ttl;
-	ElectorTime margin = view->lease_margin;
-	ElectorTime wrong = margin < ttl / 10 ? margin : ttl / 10;
-	double		factor = (double) ttl / (double) (ttl - wrong);
-	ElectorTime over = (ElectorTime) ((double) (ttl - margin) * factor) + margin / 2;
-	ElectorTime early = over < ttl ? ttl - over : 0;
-
-	return early >= LAST_SECOND ? 0 : (ElectorTime) ((double) (LAST_SECOND - early) * factor);
-}
-
-/*
  * The leader does not answer us.  etcd notices the end of a lease only every
  * half second; whoever watches the lease run out can say so sooner.  A lease of
  * which etcd says that less than a second is left, and still says so when that
@@ -326,10 +313,8 @@ last_second(const ElectorView *view)
 static ElectorPlan
 watch_lease(const ElectorView *view)
 {
-	ElectorTime second = last_second(view);
-
 	if (view->last_second_since != 0 &&
-		(view->last_second_asked >= view->last_second_since + second ||
+		(view->last_second_asked >= view->last_second_since + LAST_SECOND ||
 		 !ELECTOR_RULE(LAST_SECOND_TWICE)))
 		return elector_plan(view, ELECTOR_EXPIRE, ELECTOR_BECAUSE_LEADER_SILENT);
 	if (view->now >= view->lease_checked_at + LEASE_WATCH_INTERVAL)

@@ -175,6 +175,9 @@ extern bool elector_is_over(const ElectorView *view);
 /* The member's index, or -1. */
 extern int	elector_find_peer(const ElectorView *view, const char *node);
 
+/* Has the last leader said that it wrote more than this? */
+extern bool elector_lacks_rows(const ElectorTerm *term, ElectorPosition position);
+
 /* The timeline to allot to a new leadership (I9, S15). */
 extern uint32_t elector_next_timeline(const ElectorView *view);
 

@@ -374,12 +374,16 @@ elector_durability_revoked(const ElectorView *view, int candidate, const char **
 	*missing = "";
 	if (!record->present || term->opened_term == 0 || !ELECTOR_RULE(COMMITS_FOUND))
 		return true;
-	for (int i = 0; i < term->nleaders; i++)
+
+	/* One at least: a record that names none is somebody's mistake. */
+	for (int i = 0; i < term->nleaders || i == 0; i++)
 	{
-		if (!revoked_under(view, &record->rule, term->leaders[i], candidate, missing))
+		const char *leader = term->nleaders > 0 ? term->leaders[i] : term->node;
+
+		if (!revoked_under(view, &record->rule, leader, candidate, missing))
 			return false;
 		if (record->changing && ELECTOR_RULE(BOTH_RULES) &&
-			!revoked_under(view, &record->next, term->leaders[i], candidate, missing))
+			!revoked_under(view, &record->next, leader, candidate, missing))
 			return false;
 		if (!ELECTOR_RULE(ALL_LEADERS))
 			break;

@@ -21,6 +21,7 @@
 
 /* A requested switchover that cannot be prepared by then is refused. */
 #define PREPARE_BOUND SECONDS(20)
+#define CHECKPOINT_BOUND SECONDS(600)
 
 /* How often a report that is under way is looked for. */
 #define REPORT_INTERVAL ((ElectorTime) 20000)
@@ -76,7 +77,11 @@ static bool
 cannot_follow_on(const ElectorView *view, int i, ElectorLsn end, ElectorReason *why)
 {
 	const ElectorPeerView *peer = &view->peers[i];
+	ElectorLsn	has = peer->position.lsn;
 
+	/* Where it streams from here, that is known as of now. */
+	if (peer->flushed > has)
+		has = peer->flushed;
 	if (strcmp(peer->node, view->leader.node) == 0)
 		*why = ELECTOR_BECAUSE_TARGET_LEADS;
 	else if (!peer->alive)
@@ -92,7 +97,7 @@ cannot_follow_on(const ElectorView *view, int i, ElectorLsn end, ElectorReason *
 	else if (!peer->following)
 		*why = ELECTOR_BECAUSE_TARGET_NOT_FOLLOWING;
 	else if (view->maximum_lag >= 0 &&
-			 peer->position.lsn + (uint64_t) view->maximum_lag < end)
+			 has + (uint64_t) view->maximum_lag < end)
 		*why = ELECTOR_BECAUSE_TARGET_BEHIND;
 	else
 		return false;
@@ -177,6 +182,21 @@ elector_judge_switchover(const ElectorView *view, const char *target, ElectorRea
 	return -1;
 }
 
+/*
+ * Until when it must be prepared.  A checkpoint holds nobody up, and without it the stop
+ * would.
+ */
+static ElectorTime
+prepared_by(const ElectorView *view)
+{
+	const ElectorHandover *handover = &view->handover;
+
+	if (!handover->checkpointed)
+		return handover->since + CHECKPOINT_BOUND;
+	return (handover->checkpointed_at != 0 ? handover->checkpointed_at : handover->since) +
+		PREPARE_BOUND + 2 * view->drain_timeout;
+}
+
 /* The old leader's last moments, one step after the other. */
 static ElectorPlan
 next_step(const ElectorView *view)
@@ -213,8 +233,7 @@ elector_decide_handover(const ElectorView *view)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_PAUSED_SWITCHOVER);
 	if (view->held && view->handover.drain_since == 0)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_HELD);
-	if (view->handover.since != 0 &&
-		view->now >= view->handover.since + PREPARE_BOUND + 2 * view->drain_timeout)
+	if (view->handover.since != 0 && view->now >= prepared_by(view))
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_TIMEOUT);
 
 	heir = elector_choose_heir(view, view->request.target, &blocked);

@@ -18,6 +18,7 @@ ELECTOR_RULE_ROW(LAST_SECOND_TWICE, "a silent leader's lease is revoked after on
 ELECTOR_RULE_ROW(MOST_ADVANCED, "the candidate is not the most advanced")
 ELECTOR_RULE_ROW(ANSWERS_COUNT, "a node that may have forgotten commits is chosen (S10)")
 ELECTOR_RULE_ROW(GIVE_UP_LOCK, "an elector that cannot go on keeps the lock (L1)")
+ELECTOR_RULE_ROW(WHOLE_WORD, "who lacks some of what the last leader has said it wrote leads at once (S19)")
 ELECTOR_RULE_ROW(PAST_LAST_RECORD, "an heir that has the beginning of the last record has it all (S19)")
 
 /* durability */

@@ -51,6 +51,7 @@ typedef struct ElectorHandover
 {
 	ElectorTime since;			/* the request is due; 0: none under way */
 	bool		checkpointed;
+	ElectorTime checkpointed_at;
 	ElectorTime pause_since;	/* clients are to be held back; 0: they are
 								 * not */
 	bool		clients_paused; /* they are, or had their time, or cannot be */

@@ -218,6 +218,7 @@ typedef struct ElectorShared
 	int			nhistory;
 	ElectorHistory history[ELECTOR_HISTORY_MAX];
 	ElectorClusterSettings settings;
+	bool		known;			/* what etcd says is current */
 	uint64		leader_term;	/* of the leader key; 0: there is none */
 	ElectorDurability durability;
 	bool		safe;			/* a failover now would lose nothing */

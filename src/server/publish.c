@@ -217,6 +217,7 @@ elector_publish(void)
 	describe_rows(shared);
 	shared->durability = view->durability;
 	shared->settings = elector->cluster->settings;
+	shared->known = elector->watching && elector->unreachable_since == 0;
 	shared->leader_term = view->leader.present ? view->leader.term : 0;
 	shared->safe = elector_durability_safe(view, shared->missing, sizeof(shared->missing));
 	if (published_changes != worker->mirror.changes)

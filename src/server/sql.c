@@ -12,12 +12,14 @@
 #include "library.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -47,6 +49,9 @@ PG_FUNCTION_INFO_V1(elector_durability_rows);
 /* A switchover is waited for so long, unless it is said otherwise. */
 #define SWITCHOVER_BOUND_MS 60000
 
+/* So many calls are kept free for fences and orders. */
+#define URGENT_CALLS 4
+
 static void
 need_library(void)
 {
@@ -70,13 +75,21 @@ abandon_call(int code, Datum argument)
 	LWLockRelease(elector_shared->lock);
 }
 
+/* Others must not keep an election waiting. */
+static bool
+is_urgent(ElectorCallKind kind)
+{
+	return kind == ELECTOR_CALL_FENCE || kind == ELECTOR_CALL_ESTABLISH;
+}
+
 static ElectorCall *
 place_call(ElectorCallKind kind, const char *argument)
 {
 	ElectorCall *call = NULL;
+	int			room = ELECTOR_CALLS_MAX - (is_urgent(kind) ? 0 : URGENT_CALLS);
 
 	LWLockAcquire(elector_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < ELECTOR_CALLS_MAX && call == NULL; i++)
+	for (int i = 0; i < room && call == NULL; i++)
 	{
 		if (elector_shared->calls[i].state == ELECTOR_CALL_FREE)
 			call = &elector_shared->calls[i];
@@ -284,6 +297,13 @@ elector_switchover(PG_FUNCTION_ARGS)
 				 errmsg("\"%s\" is not the name of a node", target),
 				 errhint("See elector_status for the nodes.")));
 
+	/*
+	 * On a standby our snapshot would keep WAL from being replayed that removes what
+	 * it may see, and perhaps this node from taking over.  Nothing is read by it.
+	 */
+	if (RecoveryInProgress() && !IsolationUsesXactSnapshot())
+		MyProc->xmin = InvalidTransactionId;
+
 	/* What is checked is what the members say now. */
 	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
 	answer = ask_worker(dry_run ? ELECTOR_CALL_CHECK : ELECTOR_CALL_SWITCHOVER,
@@ -402,14 +422,20 @@ elector_hold_valid(PG_FUNCTION_ARGS)
 {
 	int64		now = (GetCurrentTimestamp() / 1000) +
 	(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+	bool		known;
 	bool		valid;
 
 	need_library();
 	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	known = elector_shared->known;
 	valid = PG_GETARG_INT64(0) > 0 &&
 		elector_find_hold(&elector_shared->settings, elector_shared->leader_term, now,
 						  PG_GETARG_INT64(0)) >= 0;
 	LWLockRelease(elector_shared->lock);
+	if (!known)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot tell whether the leader is held: etcd does not answer")));
 	PG_RETURN_BOOL(valid);
 }
 
