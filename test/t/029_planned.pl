@@ -29,7 +29,9 @@ sub refused
 	return;
 }
 
-# Only a check.
+# Only a check, once all have said how they are.
+$cluster->poll_until(sub { my $from = $_; switchover($from, 'dry_run => true')->{ok} }, 20, "$_ to hear of the others")
+  foreach $cluster->nodes;
 foreach my $node ($cluster->nodes)
 {
 	is(switchover($node, "'n3', dry_run => true")->{out}, 'n3||', "a dry run on $node names who would lead");
@@ -54,7 +56,8 @@ $cluster->reload_line('n2', 'pg_elector.candidate', 'on');
 $cluster->remember('n2');
 
 $cluster->stop('n3');
-refused("'n3'", qr/the target is not alive; start it first/, 'a target that is stopped', on => $_) foreach qw(n1 n2);
+refused("'n3'", qr/the target is not alive; start it first|the target does not answer/, 'a target that is stopped', on => $_)
+  foreach qw(n1 n2);
 $cluster->start('n3');
 $cluster->wait_for_follower('n3');
 $cluster->remember('n3');
