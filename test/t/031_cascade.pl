@@ -102,8 +102,9 @@ sub fail_over
 	my $history = history($new);
 	note join ' ', map { $_ . '=' . ($history->{$_} // '') } sort keys %$history;
 	$cluster->wait_for_no_process($old);
-	return $history->{lock_ms} + $history->{revoke_ms} + $history->{establish_ms} +
-	  $history->{promote_ms} + $history->{open_ms};
+	my $sum = 0;
+	$sum += $history->{$_} foreach qw(lock_ms revoke_ms choose_ms establish_ms promote_ms open_ms);
+	return $sum;
 }
 
 my $without = fail_over('n1', 'n2');
