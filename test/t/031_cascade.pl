@@ -7,7 +7,7 @@ use ElectorCluster;
 use Test::More;
 
 # No WAL is kept but by slots.
-my $cluster = ElectorCluster->new(nodes => 2, settings => { wal_keep_size => 0 })->build;
+my $cluster = ElectorCluster->new(nodes => 2, ttl => '4s', settings => { wal_keep_size => 0 })->build;
 
 sub insert
 {
