@@ -639,12 +639,11 @@ sub private_memory
 	return $total;
 }
 
-# Processor time of a process so far, in seconds.
-sub processor_time
+# How often a process has gone to sleep so far.
+sub wakeups
 {
 	my ($self, $pid) = @_;
-	my @fields = split ' ', (split /\) /, read_file("/proc/$pid/stat"))[1];
-	return ($fields[11] + $fields[12]) / 100;
+	return read_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m ? $1 : die "no such process\n";
 }
 
 #--------------------------------------------------------------------------
