@@ -50,9 +50,10 @@
 #define BARRIER_BOUND ((ElectorTime) 10 * 1000000)
 #define BARRIER_LOOK_MS 10
 
-/* The commit under way in this backend; signal handlers read the first three. */
+/* The commit under way in this backend; signal handlers use the first four. */
 static volatile sig_atomic_t under_way = false;
-static volatile sig_atomic_t counted = false;	/* in `breaking` */
+static pg_atomic_uint32 counted;	/* 1: in `breaking`; atomic, since one handler may
+									 * interrupt the other */
 static volatile sig_atomic_t canceled = false;	/* put off */
 static ElectorCommitKind commit_kind;
 static int	session_level = -1; /* its synchronous_commit; -1: not raised */
@@ -101,24 +102,22 @@ past_undoing(void)
 	return false;
 }
 
+/* By a signal handler, while a commit is under way. */
 static void
 count_breaking(void)
 {
-	if (!counted)
-	{
-		counted = true;
+	if (pg_atomic_exchange_u32(&counted, 1) == 0)
 		pg_atomic_fetch_add_u32(&elector_shared->breaking, 1);
-	}
 }
 
+/* When none is under way any more, so that no handler counts. */
 static void
 uncount_breaking(void)
 {
-	if (counted)
-	{
-		counted = false;
-		pg_atomic_fetch_sub_u32(&elector_shared->breaking, 1);
-	}
+	if (pg_atomic_read_u32(&counted) == 0)
+		return;
+	pg_atomic_write_u32(&counted, 0);
+	pg_atomic_fetch_sub_u32(&elector_shared->breaking, 1);
 }
 
 /*
@@ -178,6 +177,7 @@ install_handlers(void)
 	if (handlers_installed)
 		return;
 	handlers_installed = true;
+	pg_atomic_init_u32(&counted, 0);
 	on_shmem_exit(at_exit, 0);
 	previous_cancel = install_handler(SIGINT, on_cancel);
 	previous_terminate = install_handler(SIGTERM, on_terminate);
@@ -268,7 +268,7 @@ elector_commit_begin(ElectorCommitKind kind, bool waits)
 					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 					 errmsg("cannot commit: durability policy \"%s\" is in force, but no synchronous standby is configured",
 							elector_durability),
-					 errhint("Something has emptied \"synchronous_standby_names\".")));
+					 errhint("Somebody has emptied \"synchronous_standby_names\"; the library will put it back.")));
 	}
 	raise_level();
 	if (!waits && IsLogicalWorker())
@@ -460,7 +460,8 @@ elector_commit_await_barrier(void)
 void
 elector_commit_hold_back(void)
 {
-	bool		listens = MyBackendType == B_BACKEND && debug_query_string == NULL;
+	bool		listens = MyBackendType == B_BACKEND && IsNormalProcessingMode() &&
+	debug_query_string == NULL;
 
 	if ((!listens && !IsLogicalWorker()) || !barrier_stands())
 		return;

@@ -167,7 +167,7 @@ sub run_worker
 
 	$offset = $plain->log_offset('n1');
 	$plain->hold_flush;
-	terminate($plain, run_worker($plain, -51, 'false'));
+	kill 'TERM', run_worker($plain, -51, 'false');
 	$plain->wait_log('n1', qr/PANIC:  cannot abort transaction/, $offset);
 	pass('plain: a background worker that ends on the spot takes the server with it');
 	$plain->teardown;

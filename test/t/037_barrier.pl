@@ -135,6 +135,7 @@ $readers_before[$_]->send($readers[$_]{sql}) foreach 0 .. $#readers;
 waits($cluster, $readers_before[$_], $readers[$_]{name}) foreach 0 .. $#readers;
 $listen->send('SHOW work_mem');
 waits($cluster, $listen, 'a listener');
+ok($cluster->try_psql('n1', 'SHOW work_mem', user => 'app')->{ok}, 'a new connection is let in');
 $cancel->send('SELECT 1');
 waits($cluster, $cancel, 'a statement');
 $cluster->psql('n1', 'SELECT pg_cancel_backend(' . $cancel->backend . ')');
