@@ -397,6 +397,9 @@ sub query
 	return $self->finish($timeout);
 }
 
+# The process of its backend; to be asked for while it has nothing to do.
+sub backend { my ($self) = @_; return $self->{backend} //= $self->query('SELECT pg_backend_pid()')->{out} }
+
 sub stop
 {
 	my ($self) = @_;

@@ -190,6 +190,54 @@ sub build
 	return $self;
 }
 
+# Preload the library stage (stage/stage.c): a call between new and build.  order
+# is 'before' or 'after' pg_elector.  Sessions and servers are then staged by its
+# settings; walreceivers by hold_flush().
+sub preload_stage
+{
+	my ($self, $order) = @_;
+	my $library = "$self->{sockets}/stage.so";     # a background worker's path has to be short
+	chomp(my $include = must_run({}, 'pg_config', '--includedir-server'));
+
+	must_run({}, 'cc', '-O2', '-Wall', '-Werror', '-D_GNU_SOURCE', '-fPIC', '-shared',
+		"-I$include", '-o', $library, "$kit_directory/stage/stage.c");
+	my @libraries = $self->{plain} ? () : ('pg_elector');
+	$order eq 'before' ? unshift @libraries, $library : push @libraries, $library;
+	$self->{settings}{shared_preload_libraries} = join ',', @libraries;
+	$self->{settings}{'stage.hold_flush'} = "$self->{sockets}/hold_flush";
+	$self->{stage} = $library;
+	return;
+}
+
+sub stage { return $_[0]{stage} // die "there is no stage\n" }
+
+# Standbys write what they receive, and say so, but do not flush it.
+sub hold_flush    { my ($self) = @_; write_file("$self->{sockets}/hold_flush", ''); return }
+sub release_flush { my ($self) = @_; unlink "$self->{sockets}/hold_flush"; return }
+
+# Commits wait for followers from now on: by a policy, in a plain cluster for
+# synchronous_standby_names.
+sub set_durability
+{
+	my ($self, $policy, $names) = @_;
+	my ($leader) = grep { $self->is_leader($_) } $self->nodes;
+
+	return $self->reload_line($leader, 'synchronous_standby_names', $names) if $self->{plain};
+	$self->reload_line($_, 'pg_elector.durability', $policy) foreach $self->nodes;
+	$self->poll_until(sub { $self->has_durability($policy) }, 20, "durability $policy");
+	$self->remember;
+	return;
+}
+
+# Is that alone in force, by the record in etcd?
+sub has_durability
+{
+	my ($self, $policy) = @_;
+	my %keys   = $self->etcd_keys;
+	my $record = decode_json($keys{durability} // return 0);
+	return !$record->{changing} && $record->{rule}{policy} eq $policy;
+}
+
 sub teardown
 {
 	my ($self) = @_;
@@ -917,6 +965,22 @@ sub wait_for_status
 			return $row;
 		},
 		$timeout // 20, "elector_status of $node on $asked: $text");
+}
+
+# What a backend waits for; empty when for nothing.
+sub wait_event
+{
+	my ($self, $node, $pid) = @_;
+	return $self->psql($node, "SELECT wait_event FROM pg_stat_activity WHERE pid = $pid");
+}
+
+# A session's commit waits for its followers.
+sub wait_for_commit_wait
+{
+	my ($self, $node, $pid) = @_;
+	$self->poll_until(sub { $self->wait_event($node, $pid) eq 'SyncRep' },
+		10, "the commit of process $pid on $node to wait");
+	return;
 }
 
 sub log_offset { return -s $_[0]->log($_[1]) || 0 }
