@@ -309,6 +309,15 @@ elector_rule_names(const ElectorCommitRule *rule, const char *leader, char *name
 	return true;
 }
 
+/* Rules are long, and mostly empty. */
+void
+elector_rule_copy(ElectorCommitRule *to, const ElectorCommitRule *from)
+{
+	elector_copy(to->policy, from->policy, sizeof(to->policy));
+	to->nmembers = from->nmembers;
+	memcpy(to->members, from->members, (size_t) from->nmembers * sizeof(from->members[0]));
+}
+
 bool
 elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRule *b)
 {

@@ -24,6 +24,7 @@ extern bool elector_rule_suffices(const ElectorCommitRule *rule, const char *lea
 extern bool elector_rule_names(const ElectorCommitRule *rule, const char *leader,
 							   char *names, size_t size);
 
+extern void elector_rule_copy(ElectorCommitRule *to, const ElectorCommitRule *from);
 extern bool elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRule *b);
 
 /* --- what elections ask --- */

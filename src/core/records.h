@@ -77,9 +77,9 @@ typedef struct ElectorLeader
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
 	uint64_t	term;
-	char		conninfo[ELECTOR_CONNINFO_SIZE];
 	int64_t		lease;
 	int64_t		create_revision;
+	char		conninfo[ELECTOR_CONNINFO_SIZE];
 } ElectorLeader;
 
 /* election: the lock, under the elector's short lease */
@@ -120,7 +120,6 @@ typedef struct ElectorTerm
 	bool		begun;
 	ElectorLsn	lsn;
 	int			nancestors;
-	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];
 
 	bool		opened;			/* the gate was opened in this term */
 	uint64_t	opened_term;	/* newest term in which a gate was opened */
@@ -140,7 +139,6 @@ typedef struct ElectorTerm
 	 * other than async must revoke each of them.
 	 */
 	int			nleaders;
-	char		leaders[ELECTOR_MEMBERS_MAX][ELECTOR_NAME_SIZE];
 
 	/* The leader's own word that it is over (I4, S9, S14, S19). */
 	bool		released;
@@ -150,6 +148,10 @@ typedef struct ElectorTerm
 								 * milliseconds; -1: not known */
 
 	int64_t		mod_revision;
+
+	/* Mostly empty, and so at the end (observe.c). */
+	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];
+	char		leaders[ELECTOR_MEMBERS_MAX][ELECTOR_NAME_SIZE];
 } ElectorTerm;
 
 /* history/<term> */
