@@ -372,7 +372,8 @@ try_rule(const Options *options, const Negative *negative)
 	double		began = seconds_now();
 
 	some.seeds = options->limit;
-	world_theme = theme_of(negative->name);
+	if (options->theme == NULL)
+		world_theme = world_only_loss ? THEME_DURABILITY : theme_of(negative->name);
 	run_jobs(&some, &all);
 	if (all.found && !is_fine_unbroken(all.seed))
 	{
@@ -471,6 +472,7 @@ main(int argc, char **argv)
 		{"limit", required_argument, NULL, 'l'},
 		{"rare", no_argument, NULL, 'R'},
 		{"theme", required_argument, NULL, 'm'},
+		{"lost", no_argument, NULL, 'o'},
 		{NULL, 0, NULL, 0}
 	};
 	Options		options = {.from = 1,.seeds = 1000,.jobs = 1,.limit = 20000};
@@ -518,6 +520,9 @@ main(int argc, char **argv)
 			case 'm':
 				options.theme = optarg;
 				break;
+			case 'o':
+				world_only_loss = true;
+				break;
 			case 'l':
 				options.limit = strtoll(optarg, NULL, 10);
 				break;
@@ -532,6 +537,7 @@ main(int argc, char **argv)
 				JOBS_MAX);
 		return 2;
 	}
+	promises_register();
 	if (options.rule != NULL && options.one)
 		break_rule(options.rule);
 	if (options.theme != NULL)
