@@ -157,7 +157,6 @@ copy_term(ElectorTerm *to, const ElectorTerm *from)
 	memcpy(to, from, offsetof(ElectorTerm, ancestors));
 	memcpy(to->ancestors, from->ancestors,
 		   (size_t) from->nancestors * sizeof(from->ancestors[0]));
-	memcpy(to->leaders, from->leaders, (size_t) from->nleaders * sizeof(from->leaders[0]));
 }
 
 /* The rule in force, and what the members want. */

@@ -122,7 +122,10 @@ typedef struct ElectorTerm
 	int			nancestors;
 
 	bool		opened;			/* the gate was opened in this term */
-	uint64_t	opened_term;	/* newest term in which a gate was opened */
+	uint64_t	opened_term;	/* newest term in which a gate was opened ... */
+	char		opened_node[ELECTOR_NAME_SIZE];	/* ... and by whom: only its
+												 * commits were acknowledged
+												 * (S7) */
 	int64_t		opened_at;		/* milliseconds since 1970, of opened_term */
 
 	/*
@@ -134,12 +137,6 @@ typedef struct ElectorTerm
 	ElectorPosition opened_from;
 	bool		automatic;		/* nobody asked for this change (cooldown) */
 
-	/*
-	 * Leaders since, and including, the last one that opened (S7); a policy
-	 * other than async must revoke each of them.
-	 */
-	int			nleaders;
-
 	/* The leader's own word that it is over (I4, S9, S14, S19). */
 	bool		released;
 	ElectorPosition released_at;	/* shutdown checkpoint; lsn 0: not known */
@@ -149,9 +146,8 @@ typedef struct ElectorTerm
 
 	int64_t		mod_revision;
 
-	/* Mostly empty, and so at the end (observe.c). */
-	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];
-	char		leaders[ELECTOR_MEMBERS_MAX][ELECTOR_NAME_SIZE];
+	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];	/* mostly empty, and so
+														 * at the end */
 } ElectorTerm;
 
 /* history/<term> */
