@@ -176,7 +176,7 @@ how_long(const World *world, Chance *chance)
 	if (world->theme == THEME_LEASE)
 		return chance_between(chance, 1, 3 * world->settings[0].lease_ttl);
 	if (world->theme == THEME_DURABILITY && !chance_one_in(chance, 4))
-		return chance_between(chance, 200, 8000) * MS;
+		return chance_between(chance, 200, chance_one_in(chance, 2) ? 8000 : 25000) * MS;
 	return duration(chance);
 }
 

@@ -230,7 +230,7 @@ choose_margin(Chance *chance, ElectorTime ttl)
 const char *
 world_policy(Chance *chance, int nnodes)
 {
-	switch (chance_between(chance, 0, 7))
+	switch (chance_between(chance, 0, 9))
 	{
 		case 0:
 			return "async";
@@ -241,6 +241,7 @@ world_policy(Chance *chance, int nnodes)
 		case 4:
 			return nnodes > 4 && chance_one_in(chance, 2) ? "zones 2" : "zones 1";
 		case 5:
+		case 6:
 			return "next";
 		default:
 			return "any 1";
