@@ -38,7 +38,7 @@ sub lead
 		term => "$term", node => 'n1', instance => 'a', lease => $decimal, timeline => 1,
 		begun => JSON::PP::true, lsn => '0/1000028', opened => JSON::PP::true, opened_at => '1',
 		automatic => JSON::PP::false, released => JSON::PP::false,
-		ancestors => [], leaders => ['n1'] }));
+		ancestors => [] }));
 	my $got = decode_json($cluster->etcdctl('get', "${prefix}leader", '-w', 'json'));
 	write_own('leadership', "pg_elector leadership 1\nnode = n1\ninstance = a\nterm = $term\n"
 		  . "lease = $decimal\ncreate_revision = " . ($opts{revision} // $got->{kvs}[0]{create_revision})
