@@ -78,6 +78,7 @@ sub new
 		nodes    => $nodes,
 		etcd     => 3,
 		etcd_in_memory => 1,
+		zones    => $self->{zones},
 		ttl      => $opts{ttl} // '3s',
 		settings => {
 			'pg_elector.durability'       => $self->{policy},
@@ -90,8 +91,8 @@ sub new
 			wal_keep_size                 => '96MB',
 			%{ $opts{settings} // {} },
 		});
-	$self->_build(map { "n$_" } 1 .. $nodes);
-	$self->{current_policy} = $self->{policy};
+	$cluster->build;
+	$self->_create_tables;
 	$self->{faults} = ElectorFaults->new(
 		seed     => $self->{seed},
 		cluster  => $cluster,
@@ -101,18 +102,11 @@ sub new
 	return $self;
 }
 
-sub _build
+sub _create_tables
 {
-	my ($self, $first, @others) = @_;
+	my ($self) = @_;
 	my $cluster = $self->{cluster};
-	my %zone = map { $_ => { 'pg_elector.zone' => $self->{zones}{$_} } } $first, @others;
-
-	$cluster->start_etcd;
-	$cluster->init_first($first, settings => $zone{$first});
-	$cluster->start($first);
-	$cluster->wait_for_writable($first);
-	$cluster->create_schema($first);
-	$cluster->psql($first, <<'END');
+	$cluster->psql($cluster->wait_for_leader, <<'END');
 CREATE EXTENSION amcheck;
 CREATE TABLE w1 (n bigint NOT NULL);
 CREATE TABLE w2 (n bigint NOT NULL, filler text DEFAULT repeat('w', 500));
@@ -129,9 +123,6 @@ CREATE TRIGGER count_row AFTER INSERT ON w1 FOR EACH ROW EXECUTE FUNCTION count_
 CREATE TRIGGER count_row AFTER INSERT ON w3 FOR EACH ROW EXECUTE FUNCTION count_row();
 GRANT ALL ON ALL TABLES IN SCHEMA public TO app;
 END
-	$cluster->add_node($_, from => $first, settings => $zone{$_}) foreach @others;
-	$cluster->start($_) foreach @others;
-	$cluster->wait_for_follower($_) foreach @others;
 	return;
 }
 

@@ -79,7 +79,7 @@ my %titles = (
 	'startup'           => qr/^postgres: startup/,
 	'checkpointer'      => qr/^postgres: checkpointer/,
 	'background writer' => qr/^postgres: background writer/,
-	'pg_elector'        => qr/^postgres: pg_elector/,
+	'pg_elector'        => qr/^postgres: pg_elector(?! slots)/,
 );
 
 # What there is.  Of each kind:
@@ -597,8 +597,7 @@ sub repair
 	$self->resume if $self->{paused};
 	foreach my $node (sort keys %{ $self->{empty} })
 	{
-		$cluster->add_node($node, from => $cluster->wait_for_leader(timeout => 30),
-			settings => { 'pg_elector.zone' => $self->{zones}{$node} });
+		$cluster->add_node($node, from => $cluster->wait_for_leader(timeout => 30));
 		$cluster->start($node);
 		delete $self->{empty}{$node};
 	}
