@@ -93,6 +93,8 @@ sub DESTROY { local ($?, $@); $_[0]->teardown if $$ == $owner }
 #   peer      role of pg_elector.conninfo, which create_schema makes (postgres)
 #   reserve   a node that is added has its WAL kept from its base backup on
 #   plain     without pg_elector: replication by hand (for comparisons)
+#   etcd_in_memory  etcd's data are in /dev/shm: where much is written, its disk would
+#                   be the slowest part
 sub new
 {
 	my ($class, %opts) = @_;
@@ -138,6 +140,7 @@ sub new
 		peer      => $opts{peer} // 'postgres',
 		settings  => $opts{settings} // {},
 		zones     => $opts{zones} // {},       # of the nodes, by name
+		etcd_data => $opts{etcd_in_memory} ? tempdir('elector-XXXXXX', DIR => '/dev/shm') : $base,
 		etcd_urls => [],
 		node      => {},    # name => { state, settings }
 		clients   => [],    # writers, probers, sessions: ended at teardown
@@ -147,6 +150,7 @@ sub new
 	push @clusters, $self;
 	weaken($clusters[-1]);
 
+	chmod 0755, $self->{etcd_data};
 	$self->{bindir} = $ENV{ELECTOR_PG_BINDIR} // must_run({}, 'pg_config', '--bindir');
 	chomp $self->{bindir};
 
@@ -246,13 +250,14 @@ sub teardown
 	$_->stop foreach grep { defined } @{ $self->{clients} };
 	$self->{net}->teardown if $self->{net};
 	remove_tree($self->{sockets});
+	remove_tree($self->{etcd_data}) if $self->{etcd_data} ne $self->{base};
 	return;
 }
 
 sub nodes   { return @{ $_[0]{node_list} } }
 sub network { return $_[0]{net} }
 sub address { return $_[0]{net}->address($_[1]) }
-sub data    { return "$_[0]{base}/$_[1]" }
+sub data    { my ($self, $host) = @_; return ($self->{node}{$host} ? $self->{base} : $self->{etcd_data}) . "/$host" }
 sub log     { return "$_[0]{base}/$_[1].log" }
 sub bindir  { return $_[0]{bindir} }
 sub base    { return $_[0]{base} }
@@ -366,7 +371,8 @@ sub start_etcd
 		}
 		$self->{etcd_pid}{$member} = spawn(
 			{ log => $self->log($member), env => { ETCDCTL_API => undef } },
-			$self->as_user($member), 'etcd',
+			# It is not what is tested: on a busy machine it comes first.
+			'nice', '-n', '-10', $self->as_user($member), 'etcd',
 			'--name', $member, '--data-dir', $data,
 			'--listen-client-urls', "http://$address:2379,http://127.0.0.1:2379",
 			'--advertise-client-urls', "http://$address:2379",
@@ -669,13 +675,15 @@ sub _command_line
 	return $line;
 }
 
-# The process of the elector, by its title; undef when there is none.
-sub worker_pid
+# Processes of a node whose title matches.
+sub find_processes
 {
-	my ($self, $node) = @_;
-	my ($pid) = grep { _command_line($_) =~ /^postgres: .*pg_elector(?! slots)/ } $self->pids($node);
-	return $pid;
+	my ($self, $node, $title) = @_;
+	return grep { _command_line($_) =~ $title } $self->pids($node);
 }
+
+# The process of the elector; undef when there is none.
+sub worker_pid { my ($self, $node) = @_; return ($self->find_processes($node, qr/^postgres: .*pg_elector(?! slots)/))[0] }
 
 # Private memory of a process, in kB.
 sub private_memory
@@ -1146,11 +1154,15 @@ CREATE TABLE public.rows (n bigint NOT NULL, at timestamptz DEFAULT clock_timest
 CREATE TABLE public.probes (node text NOT NULL, n bigint NOT NULL);
 ALTER TABLE public.rows OWNER TO app;
 ALTER TABLE public.probes OWNER TO app;
+CREATE TABLE public.registers (id int PRIMARY KEY, value bigint NOT NULL);
+INSERT INTO public.registers SELECT id, 0 FROM generate_series(0, 63) AS id;
+ALTER TABLE public.registers OWNER TO app;
 END
 	return;
 }
 
-# The client program; built here when the environment does not name it.
+# The client program, and what judges registers, which lies beside it; built here
+# when the environment does not name it.
 sub client_program
 {
 	my ($self) = @_;
@@ -1159,7 +1171,8 @@ sub client_program
 		chomp(my $include = must_run({}, 'pg_config', '--includedir'));
 		chomp(my $lib = must_run({}, 'pg_config', '--libdir'));
 		must_run({}, 'cc', '-O2', "-I$include", '-o', "$self->{base}/client",
-			"$kit_directory/client.c", "-L$lib", '-lpq');
+			"$kit_directory/client.c", glob("$kit_directory/client/*.c"), "-L$lib", '-lpq');
+		must_run({}, 'cc', '-O2', '-o', "$self->{base}/linearizable", "$kit_directory/linearizable.c");
 		"$self->{base}/client";
 	};
 }
@@ -1174,6 +1187,7 @@ sub _client
 
 sub start_writer  { my ($self, %o) = @_; return $self->_client(ElectorWriter->new($self, %o)) }
 sub start_probers { my ($self, %o) = @_; return $self->_client(ElectorProbers->new($self, %o)) }
+sub start_registers { my ($self, %o) = @_; return $self->_client(ElectorRegisters->new($self, %o)) }
 sub session       { my ($self, $node, %o) = @_; return $self->_client(ElectorSession->new($self, $node, %o)) }
 
 1;
