@@ -491,6 +491,8 @@ elector_last_word(Elector *elector, ElectorChange *change)
 	if (elector->leader_revision == 0)
 		return false;
 	fill_leadership(elector, &leadership);
+	if (!elector_change_releases(&elector->cluster->leader, &leadership))
+		return false;
 	elector_change_release(change, elector->cluster, &leadership, NULL, -1);
 	return true;
 }
