@@ -46,6 +46,7 @@ typedef enum FaultKind
 	FAULT_ETCD_DOWN,
 	FAULT_ETCD_COMPACTED,
 	FAULT_ETCD_RESTORED,		/* from a backup */
+	FAULT_ETCD_SLOW,			/* each answer by up to half of lease_ttl */
 	FAULT_SLOW,
 	FAULT_LOSS,
 	FAULT_DISK,
@@ -83,6 +84,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_ETCD_DOWN] = "etcd down",
 	[FAULT_ETCD_COMPACTED] = "etcd compacted",
 	[FAULT_ETCD_RESTORED] = "etcd restored from a backup",
+	[FAULT_ETCD_SLOW] = "etcd slow",
 	[FAULT_SLOW] = "network slow",
 	[FAULT_LOSS] = "messages lost",
 	[FAULT_DISK] = "disks stall",
@@ -129,7 +131,7 @@ duration(Chance *chance)
  */
 static const FaultKind themes[THEMES][8] = {
 	[THEME_LEASE] = {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
-	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION},
+	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_ETCD_SLOW},
 	[THEME_ELECTION] = {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
 	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK},
 	[THEME_MEDDLING] = {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
@@ -536,6 +538,10 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 		case FAULT_ETCD_RESTORED:
 			if (by > 0)
 				etcd_restore(world);
+			break;
+		case FAULT_ETCD_SLOW:
+			if (by > 0)
+				world->etcd_slow_until = until;
 			break;
 		case FAULT_SLOW:
 			if (by > 0)
