@@ -15,6 +15,7 @@
 #include "../core/files.h"
 #include "../core/hold.h"
 #include "../core/records.h"
+#include "../etcd/client.h"
 
 typedef enum ElectorRejoinMode
 {
@@ -27,7 +28,7 @@ typedef enum ElectorRejoinMode
 typedef struct ElectorProgram
 {
 	const char *data_directory;
-	const char *endpoints;		/* of etcd; NULL: none */
+	ElectorEtcdSettings etcd;	/* endpoints NULL: none */
 	const char *cluster;
 	const char *node;
 	const char *instance;		/* whose leadership is given up; NULL: none */

@@ -31,6 +31,11 @@
 extern char *elector_cluster;
 extern char *elector_node;
 extern char *elector_etcd_endpoints;
+extern char *elector_etcd_ca_file;
+extern char *elector_etcd_cert_file;
+extern char *elector_etcd_key_file;
+extern char *elector_etcd_user;
+extern char *elector_etcd_password_file;
 extern char *elector_conninfo;
 extern int	elector_lease_ttl;	/* seconds */
 extern int	elector_lease_margin;	/* milliseconds */

@@ -188,12 +188,25 @@ postgres_arguments(char **arguments)
 
 /*
  * Replace this process by the program, which gives up the leadership of that
- * instance, or none if it is NULL.  Returns only if it cannot.
+ * instance, or none if it is NULL.  Returns only if it cannot.  Everybody on the
+ * machine can read the arguments: no secret is among them.
  */
 static void
 exec_program(bool start_again, const char *instance)
 {
-	char	   *arguments[ARGUMENTS_MAX + 16];
+	const struct
+	{
+		const char *name;
+		const char *value;
+	}			for_etcd[] =
+	{
+		{"etcd-ca-file", elector_etcd_ca_file},
+		{"etcd-cert-file", elector_etcd_cert_file},
+		{"etcd-key-file", elector_etcd_key_file},
+		{"etcd-user", elector_etcd_user},
+		{"etcd-password-file", elector_etcd_password_file}
+	};
+	char	   *arguments[ARGUMENTS_MAX + 24];
 	char		program[MAXPGPATH];
 	int			count = 0;
 	sigset_t	all;
@@ -209,6 +222,11 @@ exec_program(bool start_again, const char *instance)
 	arguments[count++] = "postmaster";
 	arguments[count++] = psprintf("--data-directory=%s", DataDir);
 	arguments[count++] = psprintf("--etcd=%s", elector_etcd_endpoints);
+	for (int i = 0; i < lengthof(for_etcd); i++)
+	{
+		if (for_etcd[i].value[0] != '\0')
+			arguments[count++] = psprintf("--%s=%s", for_etcd[i].name, for_etcd[i].value);
+	}
 	arguments[count++] = psprintf("--cluster=%s", elector_cluster);
 	arguments[count++] = psprintf("--node=%s", elector_node);
 	if (instance != NULL)
@@ -442,6 +460,11 @@ warn_about_server(void)
 		ereport(WARNING,
 				(errmsg("\"wal_log_hints\" is off and there are no data checksums: this node cannot be rewound when it has to rejoin"),
 				 errhint("Set wal_log_hints = on, or initialize the cluster with --data-checksums.")));
+	if (elector_etcd_user[0] != '\0' && strstr(elector_etcd_endpoints, "http://") != NULL)
+		ereport(WARNING,
+				(errmsg("the password of etcd's user \"%s\" travels in the clear",
+						elector_etcd_user),
+				 errhint("Let etcd use TLS, and begin all endpoints in pg_elector.etcd with \"https://\".")));
 }
 
 static void

@@ -251,6 +251,7 @@ one_round(void)
 		elector_ports_settings(elector);
 		elector_pgbouncer_configure();
 		elector_standby_reload();
+		elector_errands_settings();
 	}
 
 	pump_etcd();
