@@ -21,8 +21,8 @@
  *
  * The one trap: whatever etcd answers, it must not be asked without pause.  A
  * password that is refused is tried again after a second, then two, up to half a
- * minute; a token that is refused just after it was granted counts as a failure,
- * too.
+ * minute.  A token that is refused is replaced at once, as long as that does not
+ * happen more often than tokens expire or an administrator changes users.
  */
 #include <stdio.h>
 #include <string.h>
@@ -34,8 +34,12 @@
 /* Less than half of the time after which etcd forgets an unused token. */
 #define RENEW_INTERVAL		(120 * SECOND)
 
-/* A token that dies sooner was no good. */
-#define TOKEN_LIFE_MIN		(5 * SECOND)
+/* Tokens may be refused as often as this, and so many sooner than that. */
+#define REFUSAL_INTERVAL	(2 * SECOND)
+#define REFUSALS_MAX		8
+
+/* One that lived longer was good. */
+#define TOKEN_LIFE_MIN		SECOND
 
 /* After an attempt without an answer; the next goes to another endpoint. */
 #define UNANSWERED_INTERVAL	(SECOND / 10)
@@ -213,7 +217,7 @@ elector_auth_granted(ElectorAuth *auth, int64_t now, const char *token, bool for
 	copy_secret(auth->token, token, sizeof(auth->token));
 	auth->number++;
 	auth->granted_at = now;
-	auth->renew_at = now + RENEW_INTERVAL;
+	auth->renew_at = now + (former ? RETRY_MAX : RENEW_INTERVAL);
 	auth->retry_at = now;
 	auth->use_former = false;
 	auth->problem[0] = '\0';
@@ -301,15 +305,15 @@ elector_auth_refused(ElectorAuth *auth, int64_t now, uint64_t number,
 	explicit_bzero(auth->token, sizeof(auth->token));
 	auth->retry_at = now;
 	if (now >= auth->granted_at + TOKEN_LIFE_MIN)
-	{
 		auth->failures = 0;
-		auth->distrusted = false;
+	if (auth->spent_until < now)
+		auth->spent_until = now;
+	auth->spent_until += REFUSAL_INTERVAL;
+	if (auth->failures == 0 && auth->spent_until <= now + REFUSALS_MAX * REFUSAL_INTERVAL)
 		return;
-	}
-	if (++auth->failures < 3)
-		return;
+	auth->failures++;
 	auth->distrusted = true;
-	auth->retry_at = now + delay(SECOND / 2, auth->failures - 2);
+	auth->retry_at = now + delay(SECOND, auth->failures);
 	snprintf(auth->problem, sizeof(auth->problem),
 			 "the tokens granted to user \"%s\" are refused", auth->user);
 	if (!auth->noted)

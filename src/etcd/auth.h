@@ -31,6 +31,7 @@ typedef struct ElectorAuth
 	int64_t		renew_at;
 	int64_t		retry_at;		/* no attempt before this */
 	int			failures;		/* in a row */
+	int64_t		spent_until;	/* the tokens that were refused, at their rate */
 	bool		distrusted;		/* what it grants it refuses */
 
 	bool		noted;			/* the operator knows of a problem, ... */

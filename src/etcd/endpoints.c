@@ -122,6 +122,7 @@ elector_endpoint_answered(ElectorEndpoint *endpoint, int64_t now, int64_t took,
 	if (endpoint->trouble[0] != '\0')
 		elector_notice(notices, false, "", "etcd at \"%s\" can be used", endpoint->url);
 	endpoint->trouble[0] = '\0';
+	endpoint->unclear = false;
 	endpoint->avoided_for = 0;
 	endpoint->avoid_until = 0;
 	endpoint->slow -= endpoint->slow / 4;

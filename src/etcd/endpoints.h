@@ -18,6 +18,7 @@ typedef struct ElectorEndpoint
 	int64_t		avoided_for;	/* 0: the last request was answered */
 	int64_t		avoid_until;
 
+	bool		unclear;		/* why TLS failed there */
 	char		trouble[ELECTOR_PROBLEM_SIZE];	/* told and not yet over; or "" */
 	int64_t		told_at;
 } ElectorEndpoint;

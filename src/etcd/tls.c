@@ -10,7 +10,10 @@
  * stays so, as etcd looks at a certificate only once.
  *
  * A failed handshake is explained from what libcurl and its TLS library say.
- * Where that is not understood it is shown as it is.
+ * Where that is not understood it is shown as it is.  In TLS 1.3 a server looks at
+ * the client's certificate when the client believes the handshake over; then the
+ * server's reason is lost if the request is sent before it comes.  Such a failure
+ * is unclear, and the next try uses TLS 1.2, where the reason comes first.
  *
  * The one trap: OpenSSL asks on the terminal for the passphrase of a key, and
  * waits.  A key that needs one is refused before libcurl sees it.
@@ -322,11 +325,15 @@ set_blob(CURL *easy, CURLoption option, const ElectorTlsFile *file)
 
 /* Without a CA file it is libcurl's, that is, the system's; with one it is alone. */
 bool
-elector_tls_apply(const ElectorTls *tls, CURL *easy)
+elector_tls_apply(const ElectorTls *tls, CURL *easy, bool early)
 {
+	long		versions = CURL_SSLVERSION_TLSv1_2;
+
+	if (early)
+		versions |= CURL_SSLVERSION_MAX_TLSv1_2;
 	if (curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) != CURLE_OK ||
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) != CURLE_OK ||
-		curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2) != CURLE_OK)
+		curl_easy_setopt(easy, CURLOPT_SSLVERSION, versions) != CURLE_OK)
 		return false;
 	if (tls->ca.text != NULL)
 	{
@@ -441,9 +448,10 @@ was_turned_away(CURL *easy, CURLcode code)
 
 bool
 elector_tls_explain(const ElectorTls *tls, CURL *easy, CURLcode code, const char *said,
-					char *text, size_t size, const char **hint)
+					char *text, size_t size, const char **hint, bool *unclear)
 {
 	*hint = "";
+	*unclear = false;
 	text[0] = '\0';
 	if (explain_alert(tls, said, text, size, hint))
 		return true;
@@ -457,6 +465,8 @@ elector_tls_explain(const ElectorTls *tls, CURL *easy, CURLcode code, const char
 		snprintf(text, size, "the server ended the TLS handshake; if it does not use TLS, its endpoint begins with \"http://\"");
 		return false;
 	}
+	if (code == CURLE_SSL_CONNECT_ERROR && strstr(said, "protocol") != NULL)
+		return false;			/* it does not speak TLS 1.2 */
 	if (code == CURLE_SSL_CONNECT_ERROR)
 	{
 		snprintf(text, size, "no TLS connection: %s", said);
@@ -469,7 +479,10 @@ elector_tls_explain(const ElectorTls *tls, CURL *easy, CURLcode code, const char
 		return true;
 	}
 	if (was_turned_away(easy, code))
-		snprintf(text, size, "the server ended the connection after the TLS handshake, perhaps because of the client certificate: %s",
+	{
+		snprintf(text, size, "the server ended the connection after the TLS handshake: %s",
 				 said);
+		*unclear = true;
+	}
 	return false;
 }

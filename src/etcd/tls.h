@@ -46,16 +46,16 @@ extern void elector_tls_forget(ElectorTls *tls);
 /* Read anew what has changed.  False if there is nothing to use; see problem. */
 extern bool elector_tls_refresh(ElectorTls *tls, int64_t now, const ElectorNotices *notices);
 
-/* For a new transfer. */
-extern bool elector_tls_apply(const ElectorTls *tls, CURL *easy);
+/* For a new transfer.  early: such that a certificate is refused before the request. */
+extern bool elector_tls_apply(const ElectorTls *tls, CURL *easy, bool early);
 
 /*
  * Why a transfer to an https:// endpoint failed: text is a sentence, or "" where
  * what libcurl said is all.  True if TLS itself failed, which lasts until somebody
- * changes something.
+ * changes something.  *unclear: the reason may have been lost.
  */
 extern bool elector_tls_explain(const ElectorTls *tls, CURL *easy, CURLcode code,
 								const char *said, char *text, size_t size,
-								const char **hint);
+								const char **hint, bool *unclear);
 
 #endif							/* ELECTOR_ETCD_TLS_H */

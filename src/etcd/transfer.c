@@ -304,15 +304,17 @@ bool
 elector_transfer_start(ElectorEtcdRequest *request)
 {
 	ElectorEtcd *etcd = request->etcd;
+	const ElectorEndpoint *endpoint = &etcd->endpoints.all[request->endpoint];
 	const char *error = NULL;
 
-	if (elector_endpoint_is_tls(&etcd->endpoints.all[request->endpoint]) &&
+	if (elector_endpoint_is_tls(endpoint) &&
 		!elector_tls_refresh(&etcd->tls, request->sent_at, &etcd->notices))
 		error = etcd->tls.problem;
 	else if (request->body == NULL || (request->easy = curl_easy_init()) == NULL)
 		error = "out of memory";
 	else if (!make_headers(request) || !set_transport_options(request) ||
-			 !set_request_options(request) || !elector_tls_apply(&etcd->tls, request->easy))
+			 !set_request_options(request) ||
+			 !elector_tls_apply(&etcd->tls, request->easy, endpoint->unclear))
 		error = "could not set up the request";
 	else if (curl_multi_add_handle(etcd->multi, request->easy) != CURLM_OK)
 		error = "could not start the request";
@@ -381,8 +383,15 @@ explain_failure(ElectorEtcdRequest *request, CURLcode result)
 		said = request->too_large;
 	else if (elector_endpoint_is_tls(endpoint) &&
 			 elector_tls_explain(&etcd->tls, request->easy, result, said, request->error,
-								 sizeof(request->error), &hint))
+								 sizeof(request->error), &hint, &endpoint->unclear))
 		elector_endpoint_tell(endpoint, request->sent_at, request->error, hint, &etcd->notices);
+	else if (result == CURLE_GOT_NOTHING && !elector_endpoint_is_tls(endpoint))
+		snprintf(request->error, sizeof(request->error),
+				 "%s; if that etcd uses TLS, its endpoint begins with \"https://\"", said);
+
+	/* What is known of it says more than how it showed this time. */
+	if (endpoint->unclear && endpoint->trouble[0] != '\0')
+		snprintf(request->error, sizeof(request->error), "%s", endpoint->trouble);
 	if (request->error[0] == '\0')
 		snprintf(request->error, sizeof(request->error), "%s", said);
 }

@@ -240,6 +240,13 @@ sub run_on
 		$self->as_user($host), $program, @args);
 }
 
+# Any program that has to succeed.
+sub must_run_as_user
+{
+	my ($self, $host, @cmd) = @_;
+	return must_run({}, $self->as_user($host), @cmd);
+}
+
 sub _must_run_on
 {
 	my ($self, $host, $opts, @cmd) = @_;
@@ -297,7 +304,8 @@ sub members { return @{ $_[0]{members} } }
 sub etcd_url { return ($_[0]{tls} ? 'https://' : 'http://') . $_[0]->address($_[1]) . ':2379' }
 sub pki { return $_[0]{pki} }
 
-# Certificates: the CA 'ca', each member of etcd, and 'client', which the nodes use.
+# Certificates: the CA 'ca', each member of etcd, 'client', which the nodes use, and
+# 'operator', which etcdctl uses.
 sub _make_certificates
 {
 	my ($self) = @_;
@@ -306,7 +314,7 @@ sub _make_certificates
 	$pki->make_ca('ca');
 	$self->issue_member($_) foreach $self->members;
 	# Without a common name, which etcd's gateway refuses once there are users.
-	$pki->issue('client', ca => 'ca', subject => '/O=elector', usage => 'clientAuth');
+	$pki->issue($_, ca => 'ca', subject => "/O=$_", usage => 'clientAuth') foreach qw(client operator);
 	$self->{settings}{'pg_elector.etcd_ca_file'}   //= $pki->cert('ca');
 	$self->{settings}{'pg_elector.etcd_cert_file'} //= $pki->cert('client');
 	$self->{settings}{'pg_elector.etcd_key_file'}  //= $pki->key('client');
@@ -327,7 +335,7 @@ sub password_file { my ($self, $node) = @_; return "$self->{base}/password" . ($
 sub _make_password
 {
 	my ($self) = @_;
-	$self->set_password('first secret', $_) foreach @{ $self->{wanted} };
+	$self->set_password('first-secret', $_) foreach @{ $self->{wanted} };
 	$self->{settings}{'pg_elector.etcd_user'} //= 'elector';
 	return;
 }
@@ -344,6 +352,14 @@ sub set_password
 	return;
 }
 
+# Of the user elector, in etcd; the nodes' files are another matter.
+sub change_etcd_password
+{
+	my ($self, $password) = @_;
+	$self->etcdctl({ stdin => "$password\n" }, 'user', 'passwd', '--interactive=false', 'elector');
+	return;
+}
+
 # A role for the cluster's prefix and nothing else; from then on etcdctl is root's.
 sub _enable_auth
 {
@@ -352,7 +368,7 @@ sub _enable_auth
 		[ 'user', 'add', 'root:root secret' ], [ 'user', 'grant-role', 'root', 'root' ],
 		[ 'role', 'add', 'elector' ],
 		[ 'role', 'grant-permission', 'elector', '--prefix=true', 'readwrite', $self->prefix ],
-		[ 'user', 'add', 'elector:first secret' ], [ 'user', 'grant-role', 'elector', 'elector' ],
+		[ 'user', 'add', 'elector:first-secret' ], [ 'user', 'grant-role', 'elector', 'elector' ],
 		[ 'auth', 'enable' ]);
 	$self->{auth_enabled} = 1;
 	return;
@@ -424,6 +440,21 @@ sub _etcd_program
 	return defined $ENV{ELECTOR_ETCD_BINDIR} ? "$ENV{ELECTOR_ETCD_BINDIR}/$name" : $name;
 }
 
+# The member that leads etcd itself; with an argument, another is made to.
+sub etcd_leader
+{
+	my ($self, $wanted) = @_;
+	my $status = decode_json($self->etcdctl('endpoint', 'status', '-w', 'json'));
+	my %of     = map { my $at = $_->{Endpoint}; (grep { $self->etcd_url($_) eq $at } $self->members)[0] => $_->{Status} } @$status;
+	my %name   = map { $of{$_}{header}{member_id} => $_ } keys %of;
+	my ($leader) = map { $name{ $_->{leader} } } values %of;
+
+	return $leader if !defined $wanted || $wanted eq $leader;
+	$self->etcdctl('--endpoints', $self->etcd_url($leader), 'move-leader',
+		sprintf('%x', $of{$wanted}{header}{member_id}));
+	return $wanted;
+}
+
 sub stop_etcd { my ($self, @members) = @_; return $self->_end_etcd('TERM', @members) }
 sub kill_etcd { my ($self, @members) = @_; return $self->_end_etcd('KILL', @members) }
 
@@ -432,6 +463,18 @@ sub restart_etcd
 	my ($self, @members) = @_;
 	$self->stop_etcd(@members);
 	return $self->start_etcd(@members);
+}
+
+# One member after the other, each only when etcd as a whole serves again.
+sub roll_etcd
+{
+	my ($self) = @_;
+	foreach my $member ($self->members)
+	{
+		$self->restart_etcd($member);
+		$self->poll_until(sub { eval { $self->etcdctl('endpoint', 'health'); 1 } }, 30, 'etcd to be whole');
+	}
+	return;
 }
 
 sub _end_etcd
@@ -472,8 +515,8 @@ sub etcdctl
 		'--endpoints', join(',', map { $self->etcd_url($_) } @{ $self->{members} }),
 		$self->{tls}
 		? (
-			'--cacert', $self->{pki}->cert('ca'), '--cert', $self->{pki}->cert('client'),
-			'--key', $self->{pki}->key('client'))
+			'--cacert', $self->{pki}->cert('ca'), '--cert', $self->{pki}->cert('operator'),
+			'--key', $self->{pki}->key('operator'))
 		: (),
 		$self->{auth_enabled} ? ('--user', 'root:root secret') : (), @args);
 }

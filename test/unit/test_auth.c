@@ -231,12 +231,12 @@ test_former(void)
 	elector_auth_granted(&auth, SECOND, "token.2", former, &listeners);
 	ok(nnotices == 1 && strstr(notices, "still the former one") != NULL, "the operator is told: %s", notices);
 
-	/* every two minutes */
+	/* every half minute */
 	for (int i = 1; i <= 3; i++)
 	{
 		int64_t		now = elector_auth_next(&auth);
 
-		ok(now > i * 100 * SECOND, "not before it is time");
+		ok(now > i * 29 * SECOND, "not before it is time");
 		is_str(elector_auth_password(&auth, now, &former), "second", "the new one is tried");
 		elector_auth_denied(&auth, now, former, "http://e1", &listeners);
 		elector_auth_password(&auth, now, &former);
@@ -585,9 +585,30 @@ test_bounds(void)
 			ok(false, "served with a token that is not valid");
 		pump_for(etcd, SECOND / 50);
 	}
-	ok(server.users->asked <= 6 && server.users->refused <= 8, "bounded: %d tokens, %d refusals in 2 s",
+	ok(server.users->asked <= 12 && server.users->refused <= 16, "bounded: %d tokens, %d refusals in 2 s",
 	   server.users->asked, server.users->refused);
 	is_int(nnotices, 1, "one line: %s", notices);
+	elector_etcd_destroy(etcd);
+	server_stop(&server);
+}
+
+/* Tokens that do not live long. */
+static void
+test_short_lived(void)
+{
+	Server		server = server_start("secret");
+	ElectorEtcd *etcd;
+	Outcome		outcome;
+
+	write_password("secret\n", 0600);
+	etcd = client_with(server.url);
+	for (int i = 0; i < 6; i++)
+	{
+		server.users->token++;	/* somebody changes users, again and again */
+		grant_one(etcd, SECOND, &outcome);
+		is_int(outcome.reply.status, OK, "a token that is void at once is replaced: %s", outcome.error);
+	}
+	is_int(nnotices, 0, "nobody needs to know");
 	elector_etcd_destroy(etcd);
 	server_stop(&server);
 }
@@ -663,6 +684,7 @@ main(void)
 	test_wrong_password();
 	test_rotation();
 	test_bounds();
+	test_short_lived();
 	test_off();
 	test_failover();
 	unlink(password_file);
