@@ -100,10 +100,11 @@ mark();
 $cluster->delay_etcd(0, 2000);
 pass_time(30, 'etcd to be slow');
 unchanged('answers late by up to half the TTL', lines => 20, refusals => 1);
-my @acks = grep { $_->{at} >= $since } $probers->acks('n1');
+my @acks = grep { $_->{node} eq 'n1' && $_->{sent} >= $since } $probers->acks;
 cmp_ok(scalar @acks, '>', 100, 'answers late by up to half the TTL: most of the time writes go on');
-mark();
 $cluster->delay_etcd(400, 600);
+pass_time(5, 'what was later to have come');
+mark();
 pass_time(20, 'etcd to be less slow');
 unchanged('answers late by an eighth of the TTL', lines => 2);
 $cluster->delay_etcd(0, 0);
@@ -120,26 +121,27 @@ foreach my $round (1 .. 8)
 }
 unchanged('the network flaps', lines => 16, refusals => 1);
 
-# Longer than the TTL: the gate closes, and somebody leads afterwards.
+# Longer than the TTL, while etcd itself lives and ends the lease: then somebody leads,
+# the one who is back first.
 $probers->wait_for_ack('n1');
 mark();
-foreach my $round (1 .. 3)
+foreach my $round (1 .. 2)
 {
 	$cluster->cut("late-$_") foreach $cluster->members;
 	pass_time(6, 'leases to end');
 	$cluster->heal("late-$_") foreach $cluster->members;
-	$cluster->wait_for_leader(timeout => 30);
+	my $leader = $cluster->wait_for_leader(timeout => 30);
+	$cluster->wait_for_follower($_) foreach grep { $_ ne $leader } $cluster->nodes;
 }
 foreach my $node ($cluster->nodes)
 {
-	is($cluster->psql($node, 'SELECT pg_postmaster_start_time()'), $started{$node}, "the network is away for longer: $node has not restarted");
-	cmp_ok(scalar lines($node), '<=', 3 * 16, "the network is away for longer: lines in the log of $node");
+	cmp_ok(scalar lines($node), '<=', 2 * 30, "the network is away for longer: lines in the log of $node");
 }
-is($cluster->wait_for_leader, 'n1', 'the network was away for longer: the same node leads');
 $probers->stop;
+$probers->check('slow, and away');
 $cluster->teardown;
 
-# etcd changes its leader, ten times in a row; then it loses its quorum.
+# etcd changes its leader, ten times in a row; it comes and goes; it loses its quorum.
 begin(nodes => 3, etcd => 3, ttl => '5s');
 mark();
 foreach my $change (1 .. 10)
@@ -149,6 +151,18 @@ foreach my $change (1 .. 10)
 }
 pass_time(6, 'more than the TTL');
 unchanged('etcd changes its leader ten times', lines => 2);
+
+# etcd as a whole goes and comes, and is away for longer than the TTL: with it, time
+# stands still for the leases.
+mark();
+foreach my $round (1 .. 3)
+{
+	$cluster->kill_etcd;
+	pass_time(6, 'more than the TTL');
+	$cluster->start_etcd;
+	$cluster->poll_until(sub { $cluster->is_leader('n1') }, 20, 'n1 to lead again');
+}
+unchanged('etcd comes and goes', lines => 3 * 6, refusals => 1);
 
 mark();
 $cluster->kill_etcd('e2', 'e3');
