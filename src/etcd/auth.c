@@ -112,6 +112,17 @@ elector_auth_move(ElectorAuth *auth, const char *path)
 	auth->file_noted = false;
 }
 
+void
+elector_auth_inherit(ElectorAuth *auth, const char *token)
+{
+	if (auth->user[0] == '\0' || auth->number != 0 || token == NULL ||
+		token[0] == '\0' || strlen(token) >= sizeof(auth->token))
+		return;
+	copy_secret(auth->token, token, sizeof(auth->token));
+	auth->number = 1;
+	auth->renew_at = INT64_MAX;	/* how old it is nobody says */
+}
+
 bool
 elector_auth_waits(const ElectorAuth *auth)
 {

@@ -10,6 +10,9 @@
 
 #define ELECTOR_USER_SIZE		256
 #define ELECTOR_PASSWORD_SIZE	1024
+/* By which environment variable the server hands its token to the program. */
+#define ELECTOR_TOKEN_VARIABLE	"PG_ELECTOR_ETCD_TOKEN"
+
 #define ELECTOR_TOKEN_SIZE		8192	/* a JWT of etcd's has some 600 bytes */
 
 typedef struct ElectorAuth
@@ -49,6 +52,9 @@ extern void elector_auth_forget(ElectorAuth *auth);
 
 /* The same user's password is in another file now. */
 extern void elector_auth_move(ElectorAuth *auth, const char *path);
+
+/* A token that somebody else was granted, if there is none yet. */
+extern void elector_auth_inherit(ElectorAuth *auth, const char *token);
 
 /* Have requests to wait for a token? */
 extern bool elector_auth_waits(const ElectorAuth *auth);

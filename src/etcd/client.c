@@ -690,6 +690,12 @@ elector_etcd_configure(ElectorEtcd *etcd, const ElectorEtcdSettings *settings)
 		elector_auth_move(auth, settings->password_file);
 }
 
+const char *
+elector_etcd_token(const ElectorEtcd *etcd)
+{
+	return etcd->auth.token;
+}
+
 void
 elector_etcd_listen(ElectorEtcd *etcd, ElectorEtcdNotice callback, void *arg)
 {
@@ -726,6 +732,7 @@ elector_etcd_create(const ElectorEtcdSettings *settings, const char **error)
 		return NULL;
 	}
 	elector_etcd_configure(etcd, settings);
+	elector_auth_inherit(&etcd->auth, settings->token);
 	return etcd;
 }
 

@@ -81,6 +81,8 @@ typedef struct ElectorEtcdSettings
 	const char *key_file;		/* ... and its key */
 	const char *user;
 	const char *password_file;
+	const char *token;			/* to begin with: another client's of the same
+								 * user */
 } ElectorEtcdSettings;
 
 /*
@@ -95,6 +97,9 @@ extern void elector_etcd_destroy(ElectorEtcd *etcd);
 
 /* Other files, another user; the endpoints stay.  For requests from now on. */
 extern void elector_etcd_configure(ElectorEtcd *etcd, const ElectorEtcdSettings *settings);
+
+/* The token in use, for another client; "" if there is none.  It is a secret. */
+extern const char *elector_etcd_token(const ElectorEtcd *etcd);
 
 /* Who is told what an operator should know, from elector_etcd_pump(). */
 extern void elector_etcd_listen(ElectorEtcd *etcd, ElectorEtcdNotice callback, void *arg);

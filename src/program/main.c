@@ -191,6 +191,19 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 		read_server_arguments(program);
 }
 
+/* Nobody whom we start shall have it. */
+static void
+take_token(ElectorProgram *program)
+{
+	char	   *token = getenv(ELECTOR_TOKEN_VARIABLE);
+
+	if (token == NULL)
+		return;
+	program->etcd.token = pg_strdup(token);
+	explicit_bzero(token, strlen(token));	/* /proc shows it */
+	unsetenv(ELECTOR_TOKEN_VARIABLE);
+}
+
 /* The descriptors 0, 1 and 2 exist, and no signal gets through. */
 static void
 settle(void)
@@ -302,6 +315,7 @@ main(int argc, char **argv)
 		return 1;
 	}
 	read_arguments(&program, argc, argv);
+	take_token(&program);
 	if (geteuid() == 0)
 	{
 		fprintf(stderr, "pg_elector: cannot be executed by \"root\"\n");

@@ -15,6 +15,7 @@
 #include "../core/files.h"
 #include "../core/hold.h"
 #include "../core/records.h"
+#include "../etcd/auth.h"
 #include "../etcd/client.h"
 
 typedef enum ElectorRejoinMode

@@ -15,6 +15,7 @@
 #include "core/elector.h"
 #include "core/durability.h"
 #include "core/name.h"
+#include "etcd/auth.h"
 
 #include "compat.h"
 
@@ -212,6 +213,9 @@ typedef struct ElectorShared
 													 * once, before there are
 													 * processes */
 	char		upstream_conninfo[ELECTOR_CONNINFO_SIZE];
+	char		etcd_token[ELECTOR_TOKEN_SIZE]; /* for the postmaster's last act,
+												 * which reads it without the
+												 * lock: a torn one is refused */
 	char		leader[ELECTOR_NAME_SIZE];	/* "" if there is none */
 	ElectorReport self;
 	ElectorLeaseStatus lease;

@@ -230,6 +230,7 @@ elector_publish(void)
 				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 ?
 									ELECTOR_LEASE_LEADER : ELECTOR_LEASE_ALIVE]);
 	describe_rows(shared);
+	strlcpy(shared->etcd_token, elector_etcd_token(worker->etcd), sizeof(shared->etcd_token));
 	shared->durability = view->durability;
 	shared->safe = elector_durability_safe(view, shared->missing, sizeof(shared->missing));
 	if (published_changes != worker->mirror.changes)

@@ -62,6 +62,9 @@ static int	original_stderr = -1;
 static char own_instance[ELECTOR_INSTANCE_SIZE] = "";
 static char previous_instance[ELECTOR_INSTANCE_SIZE] = "";
 
+/* The worker's token for etcd, for the same reason. */
+static char etcd_token[ELECTOR_TOKEN_SIZE] = "";
+
 /* The postmaster's own command line, NUL-separated. */
 static char *
 read_command_line(int *length)
@@ -237,6 +240,10 @@ exec_program(bool start_again, const char *instance)
 	count += postgres_arguments(&arguments[count]);
 	arguments[count] = NULL;
 	unsetenv("PGDATA");
+
+	/* Only this user can read the environment; the program takes it out. */
+	if (etcd_token[0] != '\0')
+		setenv(ELECTOR_TOKEN_VARIABLE, etcd_token, 1);
 
 	for (int number = 1; number < NSIG; number++)
 	{
@@ -467,6 +474,14 @@ warn_about_server(void)
 				 errhint("Let etcd use TLS, and begin all endpoints in pg_elector.etcd with \"https://\".")));
 }
 
+/* Shared memory is about to go. */
+static void
+keep_token(int code, Datum argument)
+{
+	if (MyProcPid == PostmasterPid)
+		strlcpy(etcd_token, elector_shared->etcd_token, sizeof(etcd_token));
+}
+
 static void
 shmem_request(void)
 {
@@ -485,6 +500,7 @@ shmem_startup(void)
 	{
 		strlcpy(previous_instance, own_instance, sizeof(previous_instance));
 		strlcpy(own_instance, elector_shared->instance, sizeof(own_instance));
+		on_shmem_exit(keep_token, 0);
 		warn_about_server();
 		elector_settings_check_policy();
 		note_how_it_ended();

@@ -44,6 +44,7 @@ sub refused_since
 	$cluster->wait_for_follower($_) foreach qw(n1 n3);
 	like($cluster->log_since('n1'), qr/released leadership of term 1/, 'the leadership was released in etcd');
 	unlike($cluster->log_since('n1'), qr/could not (?:release|revoke)/, 'and the lease revoked');
+	unlike(read_file("/proc/$pid/environ"), qr/PG_ELECTOR_ETCD_TOKEN/, 'the server does not keep the token in its environment');
 
 	$cluster->kill_postmaster('n2');
 	my $leader = $cluster->wait_for_leader(exclude => 'n2');
@@ -133,10 +134,10 @@ sub refused_since
 	$cluster->check_end('users', $writer, $probers, losses => 1);
 }
 
-# Tokens that expire (JWT), a lease of two seconds, one member; and what changes in
-# etcd's users voids such tokens, too.
+# Tokens that expire within the TTL (JWT), one member; and what changes in etcd's users
+# voids such tokens, too.
 {
-	my $cluster = ElectorCluster->new(nodes => 1, etcd => 1, ttl => '2s', auth => 1);
+	my $cluster = ElectorCluster->new(nodes => 1, etcd => 1, ttl => '5s', auth => 1);
 	my $base    = $cluster->base;
 	$cluster->must_run_as_user('client', 'openssl', 'genrsa', '-out', "$base/jwt.key", '2048');
 	$cluster->must_run_as_user('client', 'openssl', 'rsa', '-in', "$base/jwt.key", '-pubout', '-out', "$base/jwt.pub");
@@ -153,7 +154,7 @@ sub refused_since
 		$cluster->etcdctl('role', 'add', "role$role");
 		$probers->wait_for_ack('n1');
 	}
-	$cluster->poll_until(sub { now_us() - $since > 3e6 }, 20, 'more than the TTL to pass');
+	$cluster->poll_until(sub { now_us() - $since > 6e6 }, 20, 'more than the TTL to pass');
 	is(refused_since($probers, 'n1', $since), 0, 'roles change: not one probe was refused');
 	is($cluster->term('n1'), 1, 'the leader stays');
 
@@ -162,7 +163,7 @@ sub refused_since
 	$cluster->etcdctl('auth', 'disable');
 	$cluster->{auth_enabled} = 0;
 	$probers->wait_for_ack('n1');
-	$cluster->poll_until(sub { now_us() - $since > 3e6 }, 20, 'more than the TTL to pass');
+	$cluster->poll_until(sub { now_us() - $since > 6e6 }, 20, 'more than the TTL to pass');
 	$cluster->etcdctl('auth', 'enable');
 	$cluster->{auth_enabled} = 1;
 	$cluster->poll_until(sub { now_us() - $since > 6e6 }, 20, 'more than the TTL to pass');

@@ -151,6 +151,13 @@ test_renewal(void)
 	ok(elector_auth_waits(&auth) && elector_auth_next(&auth) == at + 10 * SECOND, "one that is refused is replaced at once");
 	is_int(nnotices, 0, "and nobody needs to know");
 	elector_auth_forget(&auth);
+
+	begin(&auth, "secret\n");
+	elector_auth_inherit(&auth, "token.7");
+	ok(!elector_auth_waits(&auth), "a token that another was granted will do");
+	elector_auth_refused(&auth, SECOND, 1, &listeners);
+	ok(elector_auth_waits(&auth) && elector_auth_next(&auth) <= SECOND, "until it is refused");
+	elector_auth_forget(&auth);
 }
 
 /* How often etcd is asked within a time, if it always answers in one way. */
