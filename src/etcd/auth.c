@@ -120,7 +120,7 @@ elector_auth_inherit(ElectorAuth *auth, const char *token)
 		return;
 	copy_secret(auth->token, token, sizeof(auth->token));
 	auth->number = 1;
-	auth->renew_at = INT64_MAX;	/* how old it is nobody says */
+	auth->renew_at = INT64_MAX; /* how old it is nobody says */
 }
 
 bool

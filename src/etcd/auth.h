@@ -24,7 +24,8 @@ typedef struct ElectorAuth
 	ElectorFileStamp stamp;		/* of the file, when it was looked at last */
 	char		password[ELECTOR_PASSWORD_SIZE];	/* "": none could be read */
 	bool		accepted;		/* etcd has taken it */
-	char		former[ELECTOR_PASSWORD_SIZE];	/* taken before the file changed */
+	char		former[ELECTOR_PASSWORD_SIZE];	/* taken before the file
+												 * changed */
 	bool		use_former;		/* the one in the file was refused */
 
 	char		token[ELECTOR_TOKEN_SIZE];	/* "": none */

@@ -513,7 +513,7 @@ expire_requests(ElectorEtcd *etcd)
 			continue;
 		if (request->parked)
 			elector_request_end(request, etcd->auth.problem[0] != '\0' ? etcd->auth.problem :
-						"no token in time");
+								"no token in time");
 		else
 		{
 			elector_request_end(request, "no reply in time");

@@ -75,7 +75,8 @@ typedef void (*ElectorEtcdCallback) (void *arg, const ElectorEtcdReply *reply);
  */
 typedef struct ElectorEtcdSettings
 {
-	const char *endpoints;		/* http:// or https:// URLs, separated by commas */
+	const char *endpoints;		/* http:// or https:// URLs, separated by
+								 * commas */
 	const char *ca_file;		/* of etcd's certificates; none: the system's */
 	const char *cert_file;		/* our own certificate, ... */
 	const char *key_file;		/* ... and its key */

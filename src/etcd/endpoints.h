@@ -19,7 +19,8 @@ typedef struct ElectorEndpoint
 	int64_t		avoid_until;
 
 	bool		unclear;		/* why TLS failed there */
-	char		trouble[ELECTOR_PROBLEM_SIZE];	/* told and not yet over; or "" */
+	char		trouble[ELECTOR_PROBLEM_SIZE];	/* told and not yet over; or
+												 * "" */
 	int64_t		told_at;
 } ElectorEndpoint;
 

@@ -24,7 +24,8 @@ typedef enum ElectorCallKind
 typedef enum ElectorDenial
 {
 	ELECTOR_DENIAL_NONE,
-	ELECTOR_DENIAL_TOKEN,		/* has none, or one that is not valid (any more) */
+	ELECTOR_DENIAL_TOKEN,		/* has none, or one that is not valid (any
+								 * more) */
 	ELECTOR_DENIAL_PASSWORD,	/* or the user */
 	ELECTOR_DENIAL_OFF,			/* there is no authentication */
 	ELECTOR_DENIAL_PERMISSION,

@@ -42,7 +42,8 @@ typedef struct ElectorEtcdRequest
 	int			endpoint;		/* index of, ... */
 	uint64_t	generation;		/* ... and chosen as of */
 	int64_t		sent_at;
-	uint64_t	token;			/* number of the token it was sent with; 0: none */
+	uint64_t	token;			/* number of the token it was sent with; 0:
+								 * none */
 	bool		former;			/* authenticate: with the former password */
 	struct curl_slist *headers;
 
@@ -76,7 +77,7 @@ struct ElectorEtcd
 	bool		permission_noted;	/* that ours may not do what we do */
 
 	ElectorEtcdRequest *requests;	/* oldest first */
-	ElectorEtcdRequest *watch;		/* the one that has not ended, or NULL */
+	ElectorEtcdRequest *watch;	/* the one that has not ended, or NULL */
 	bool		pumping;
 };
 

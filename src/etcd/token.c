@@ -173,4 +173,3 @@ elector_token_explain(ElectorEtcdRequest *request, ElectorGatewayAnswer *answer)
 		etcd->permission_noted = false;
 	}
 }
-
