@@ -145,6 +145,20 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_pause(text) IS
 'no change of the leader until elector_resume(), whatever happens to it; a leader that is restarted leads again. False if the cluster is paused already';
 
+CREATE FUNCTION elector_hold(reason text, duration interval) RETURNS bigint
+AS 'MODULE_PATHNAME', 'elector_hold_leader' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_hold(text, interval) IS
+'no planned change of the leader for so long, a day at most; returns the number of the hold. A failover still happens, and ends it: see elector_hold_valid()';
+
+CREATE FUNCTION elector_release(id bigint) RETURNS boolean
+AS 'MODULE_PATHNAME', 'elector_release_leader' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_release(bigint) IS 'end a hold; false if it is over already';
+
+CREATE FUNCTION elector_hold_valid(id bigint) RETURNS boolean
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION elector_hold_valid(bigint) IS
+'whether the leader has been the same since the hold was taken, and the hold is not over';
+
 CREATE FUNCTION elector_resume() RETURNS boolean
 AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_resume() IS
@@ -172,6 +186,8 @@ REVOKE ALL ON FUNCTION elector_switchover(text, boolean, interval, boolean, time
 REVOKE ALL ON FUNCTION elector_failover(text, boolean, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_cancel_switchover() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_pause(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_hold(text, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_release(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_resume() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_report() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_fence(text) FROM PUBLIC;

@@ -25,15 +25,16 @@
  */
 #define WRITE_BOUND 1000000
 
-/* A checkpoint ahead of a planned stop helps; it is not waited for longer. */
-#define CHECKPOINT_BOUND 5000000
-
 /* From the last transaction's end to the stop of the server it takes less. */
 #define STOP_BOUND 1000000
 
 #define DRAIN_INTERVAL 3000
 
-/* What holds clients back answers in less, besides what it waits for. */
+/*
+ * What holds clients back waits for their transactions; so long at least, since it
+ * costs those that wait nothing but time.  It answers in less than the bound.
+ */
+#define PAUSE_PATIENCE 1000000
 #define PAUSE_BOUND 1000000
 
 /* How soon what has failed, or is not done, is looked at again. */
@@ -238,14 +239,15 @@ act_follow(Elector *elector)
 static void
 act_checkpoint(Elector *elector)
 {
-	ElectorTime now = elector->view.now;
 	bool		begin = elector->checkpoint_since == 0;
 
 	if (begin)
-		elector->checkpoint_since = now;
-	if (elector->ports->checkpoint(elector->world, begin) ||
-		now >= elector->checkpoint_since + CHECKPOINT_BOUND)
+		elector->checkpoint_since = elector->view.now;
+	if (elector->ports->checkpoint(elector->world, begin))
+	{
 		elector->handover.checkpointed = true;
+		elector->handover.checkpointed_at = elector->view.now;
+	}
 	else
 		elector_poll(elector, SHORT_INTERVAL);
 }
@@ -257,6 +259,8 @@ act_pause_clients(Elector *elector)
 	ElectorTime now = elector->view.now;
 	ElectorTime patience = elector->settings.drain_timeout;
 
+	if (patience < PAUSE_PATIENCE)
+		patience = PAUSE_PATIENCE;
 	if (handover->pause_since == 0)
 		handover->pause_since = now;
 	handover->clients_paused = elector->ports->pause_clients(elector->world, patience) ||
@@ -341,25 +345,87 @@ elector_refuse_request(Elector *elector, const char *why)
 	elector_act_commit(elector, ELECTOR_DEED_REFUSE, &change);
 }
 
+static void
+commit_settings(Elector *elector, ElectorChange *change)
+{
+	elector_change_if_modified(change, ELECTOR_KEY_SETTINGS,
+							   elector->cluster->settings.mod_revision);
+	elector_change_put(change, ELECTOR_KEY_SETTINGS, 0);
+	elector_act_commit(elector, ELECTOR_DEED_SETTINGS, change);
+}
+
 void
 elector_set_paused(Elector *elector, bool paused, const char *reason)
 {
-	const ElectorClusterSettings *before = &elector->cluster->settings;
 	ElectorChange change;
 
 	elector_change_init(&change);
+	change.settings = elector->cluster->settings;
 	change.settings.paused = paused;
-	if (paused)
+	elector_copy(change.settings.paused_by, paused ? elector->settings.node : "",
+				 sizeof(change.settings.paused_by));
+	elector_copy(change.settings.pause_reason, paused ? reason : "",
+				 sizeof(change.settings.pause_reason));
+	change.settings.paused_at = paused ? elector->ports->wall_ms(elector->world) : 0;
+	commit_settings(elector, &change);
+}
+
+/* Those that are over make room. */
+static void
+drop_old_holds(ElectorClusterSettings *settings, uint64_t term, int64_t at, int64_t id)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < settings->nholds; i++)
 	{
-		elector_copy(change.settings.paused_by, elector->settings.node,
-					 sizeof(change.settings.paused_by));
-		elector_copy(change.settings.pause_reason, reason,
-					 sizeof(change.settings.pause_reason));
-		change.settings.paused_at = elector->ports->wall_ms(elector->world);
+		const ElectorLeaderHold *hold = &settings->holds[i];
+
+		if (hold->term == term && hold->until > at && hold->id != id)
+			settings->holds[kept++] = *hold;
 	}
-	elector_change_if_modified(&change, ELECTOR_KEY_SETTINGS, before->mod_revision);
-	elector_change_put(&change, ELECTOR_KEY_SETTINGS, 0);
-	elector_act_commit(elector, ELECTOR_DEED_SETTINGS, &change);
+	settings->nholds = kept;
+}
+
+int64_t
+elector_hold(Elector *elector, const char *reason, int64_t lasts_ms)
+{
+	const ElectorView *view = &elector->view;
+	ElectorLeaderHold *hold;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	change.settings = elector->cluster->settings;
+	drop_old_holds(&change.settings, view->leader.term, view->wall_ms, 0);
+	if (change.settings.nholds == ELECTOR_HOLDS_MAX)
+		return 0;
+	hold = &change.settings.holds[change.settings.nholds++];
+	memset(hold, 0, sizeof(*hold));
+	hold->id = view->wall_ms;
+	hold->term = view->leader.term;
+	elector_copy(hold->node, elector->settings.node, sizeof(hold->node));
+	elector_copy(hold->reason, reason, sizeof(hold->reason));
+	hold->until = view->wall_ms + lasts_ms;
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
+
+	/* Who asks for a change after this is seen by the leader after it, too. */
+	elector_change_if_modified(&change, ELECTOR_KEY_REQUEST, view->request.mod_revision);
+	commit_settings(elector, &change);
+	return hold->id;
+}
+
+bool
+elector_release_hold(Elector *elector, int64_t id)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	if (elector_find_hold(&elector->cluster->settings, view->leader.term, view->wall_ms, id) < 0)
+		return false;
+	elector_change_init(&change);
+	change.settings = elector->cluster->settings;
+	drop_old_holds(&change.settings, view->leader.term, view->wall_ms, id);
+	commit_settings(elector, &change);
+	return true;
 }
 
 /* --- outcomes --- */

@@ -152,6 +152,16 @@ extern int	elector_choose_heir(const ElectorView *view, const char *target,
 extern int	elector_judge_switchover(const ElectorView *view, const char *target,
 									 ElectorReason *why);
 
+/*
+ * The hold of that number, or with 0 any, that is good in this term and at this time (in
+ * milliseconds since 1970); its index, or -1.
+ */
+extern int	elector_find_hold(const ElectorClusterSettings *settings, uint64_t term,
+							  int64_t at, int64_t id);
+
+/* Is a planned change of the leader under way, and not only scheduled? */
+extern bool elector_is_changing(const ElectorView *view);
+
 /* Likewise for a failover that an operator asks for. */
 extern bool elector_judge_failover(const ElectorView *view, const char *target,
 								   ElectorReason *why);
@@ -164,6 +174,9 @@ extern bool elector_is_over(const ElectorView *view);
 
 /* The member's index, or -1. */
 extern int	elector_find_peer(const ElectorView *view, const char *node);
+
+/* Has the last leader said that it wrote more than this? */
+extern bool elector_lacks_rows(const ElectorTerm *term, ElectorPosition position);
 
 /* The timeline to allot to a new leadership (I9, S15). */
 extern uint32_t elector_next_timeline(const ElectorView *view);

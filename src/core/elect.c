@@ -74,6 +74,14 @@ has_last_word(const ElectorView *view, ElectorPosition position)
 		position.lsn + (ELECTOR_RULE(PAST_LAST_RECORD) ? 0 : 1) > view->term.released_at.lsn;
 }
 
+bool
+elector_lacks_rows(const ElectorTerm *term, ElectorPosition position)
+{
+	return term->released && term->opened && term->released_at.lsn != 0 &&
+		(position.timeline != term->released_at.timeline ||
+		 position.lsn < term->released_at.lsn);
+}
+
 static bool
 is_ready_heir(const ElectorView *view)
 {
@@ -162,6 +170,18 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 		if (!unknown_lag && *blocked == ELECTOR_BECAUSE_NO_CANDIDATE)
 			*blocked = ELECTOR_BECAUSE_LAG_UNKNOWN;
 		return unknown_lag;
+	}
+
+	/*
+	 * The last leader has said where its WAL ends, so it is known who lacks some of
+	 * it (S19).  It may come back itself; nobody else leads before it had time to.
+	 */
+	if (elector_lacks_rows(term, answer->position) && elector_durability_may_lose(view) &&
+		ELECTOR_RULE(WHOLE_WORD) && !unknown_lag)
+	{
+		if (*blocked == ELECTOR_BECAUSE_NO_CANDIDATE)
+			*blocked = ELECTOR_BECAUSE_LAG_UNKNOWN;
+		return false;
 	}
 
 	/* Lag is measured against what was once acknowledged, if anything was. */
@@ -337,6 +357,7 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		if (is_ready_heir(view))
 			return true;
 		if (view->now < noticed + HEIR_BOUND && heir >= 0 &&
+			elector_may_lead(view->paused, term, term->heir) &&
 			view->peers[heir].alive)
 		{
 			*reason = ELECTOR_BECAUSE_HEIR_FIRST;

@@ -248,7 +248,7 @@ notice_ms(const Elector *elector)
 	ElectorTime sign;
 	int			old = elector_find_peer(view, view->term.node);
 
-	if (!view->term.present || view->term.opened_term == 0)
+	if (!view->term.present || view->term.opened_term == 0 || !view->warm)
 		return -1;
 	if (view->term.released && view->term.stopping_ms >= 0)
 		return view->term.stopping_ms;
@@ -277,6 +277,10 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 		snprintf(order->note, sizeof(order->note),
 				 "rows may be missing: an operator accepted on \"%s\" that acknowledged commits may be lost",
 				 view->request.node);
+	else if (elector_lacks_rows(&view->term, peer->answer.position))
+		snprintf(order->note, sizeof(order->note),
+				 "rows may be missing: the last leader, \"%s\", did not come back, and had written more than this node has",
+				 view->term.node);
 	else if (view->term.opened_term != 0 &&
 		(elector->lock_reason == ELECTOR_BECAUSE_LAST_LEADER_AWAY || !peer->answer.counts ||
 		 (!peer->answer.lag_known && strcmp(peer->node, view->term.node) != 0 &&

@@ -24,6 +24,9 @@
 /* How often a request under way is looked at. */
 #define REQUEST_INTERVAL 20000
 
+/* For so long a drain lasts when it is done; act.c's STOP_BOUND is longer. */
+#define DRAINED_BOUND 800000
+
 /* How often a leader looks who follows. */
 #define FOLLOWERS_INTERVAL 500000
 
@@ -182,6 +185,14 @@ watch_request(Elector *elector)
 	/* A server that stops leaves them to its heir. */
 	if (!asked && elector->handover.pause_since != 0 && !elector->stopping)
 		elector->ports->resume_clients(elector->world);
+	/* What has ended by then has begun again since. */
+	if (elector->handover.drained &&
+		view->now >= elector->handover.drain_since + view->drain_timeout + DRAINED_BOUND)
+	{
+		elector->handover.drained = false;
+		elector->handover.drain_since = 0;
+		elector->stopped_at = 0;
+	}
 	if (asked && elector->handover.since == 0)
 	{
 		memset(&elector->handover, 0, sizeof(elector->handover));
@@ -231,13 +242,15 @@ watch_followers(Elector *elector)
 {
 	const ElectorView *view = &elector->view;
 
-	for (int i = 0; i < view->npeers; i++)
+	for (int i = 0; i < elector->nsaid && elector->leader_revision == 0; i++)
+		elector->said[i].absent_since = 0;
+	for (int i = 0; i < view->npeers && elector->leader_revision != 0; i++)
 	{
 		ElectorSaid *said = elector_said(elector, view->peers[i].node);
 
 		if (said == NULL)
 			continue;
-		if (view->peers[i].flushed != 0 || elector->leader_revision == 0)
+		if (view->peers[i].flushed != 0)
 			said->absent_since = 0;
 		else if (said->absent_since == 0)
 			said->absent_since = view->now;
@@ -427,7 +440,7 @@ elector_finish(Elector *elector)
 {
 	ElectorLease *lease = &elector->leases[ELECTOR_LEASE_LEADER];
 
-	if (elector->gate_open && elector->handover.since == 0)
+	if (elector->gate_open && !elector->stopping)
 		elector_name_heir(elector);
 
 	/* alive/<node> says that a node is there. */

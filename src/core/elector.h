@@ -390,7 +390,14 @@ extern int64_t elector_request_failover(Elector *elector, const char *target);
 /* Have the request that there is come to nothing; likewise. */
 extern void elector_refuse_request(Elector *elector, const char *why);
 
-/* Pause or resume the cluster; by ELECTOR_DEED_SETTINGS. */
+/*
+ * No planned change under the present leadership for so long; by ELECTOR_DEED_SETTINGS.
+ * Returns its number; 0: there are too many.  And give it back; false: it is over.
+ */
+extern int64_t elector_hold(Elector *elector, const char *reason, int64_t lasts_ms);
+extern bool elector_release_hold(Elector *elector, int64_t id);
+
+/* Pause or resume the cluster; likewise. */
 extern void elector_set_paused(Elector *elector, bool paused, const char *reason);
 
 /* The server begins to stop: nobody will renew (L10), nor say that we are here. */

@@ -21,6 +21,7 @@
 
 /* A requested switchover that cannot be prepared by then is refused. */
 #define PREPARE_BOUND SECONDS(20)
+#define CHECKPOINT_BOUND SECONDS(600)
 
 /* How often a report that is under way is looked for. */
 #define REPORT_INTERVAL ((ElectorTime) 20000)
@@ -36,6 +37,19 @@ elector_is_overridden(const ElectorView *view)
 {
 	return view->request.present && view->request.refused[0] == '\0' && view->request.failover &&
 		view->request.term == view->term.term && !view->leader.present;
+}
+
+int
+elector_find_hold(const ElectorClusterSettings *settings, uint64_t term, int64_t at, int64_t id)
+{
+	for (int i = 0; i < settings->nholds; i++)
+	{
+		const ElectorLeaderHold *hold = &settings->holds[i];
+
+		if (hold->term == term && hold->until > at && (id == 0 || hold->id == id))
+			return i;
+	}
+	return -1;
 }
 
 bool
@@ -63,7 +77,11 @@ static bool
 cannot_follow_on(const ElectorView *view, int i, ElectorLsn end, ElectorReason *why)
 {
 	const ElectorPeerView *peer = &view->peers[i];
+	ElectorLsn	has = peer->position.lsn;
 
+	/* Where it streams from here, that is known as of now. */
+	if (peer->flushed > has)
+		has = peer->flushed;
 	if (strcmp(peer->node, view->leader.node) == 0)
 		*why = ELECTOR_BECAUSE_TARGET_LEADS;
 	else if (!peer->alive)
@@ -79,7 +97,7 @@ cannot_follow_on(const ElectorView *view, int i, ElectorLsn end, ElectorReason *
 	else if (!peer->following)
 		*why = ELECTOR_BECAUSE_TARGET_NOT_FOLLOWING;
 	else if (view->maximum_lag >= 0 &&
-			 peer->position.lsn + (uint64_t) view->maximum_lag < end)
+			 has + (uint64_t) view->maximum_lag < end)
 		*why = ELECTOR_BECAUSE_TARGET_BEHIND;
 	else
 		return false;
@@ -136,6 +154,14 @@ elector_choose_heir(const ElectorView *view, const char *target, ElectorReason *
 	return best;
 }
 
+bool
+elector_is_changing(const ElectorView *view)
+{
+	return view->election.present ||
+		(elector_is_requested(view) && view->request.term == view->leader.term &&
+		 view->request.at <= view->wall_ms);
+}
+
 int
 elector_judge_switchover(const ElectorView *view, const char *target, ElectorReason *why)
 {
@@ -144,14 +170,31 @@ elector_judge_switchover(const ElectorView *view, const char *target, ElectorRea
 	else if (!view->leader.present || !view->term.opened ||
 			 view->term.term != view->leader.term)
 		*why = ELECTOR_BECAUSE_NO_LEADER;
-	else if (view->election.present ||
+	else if (elector_is_changing(view) ||
 			 (elector_is_requested(view) && view->request.term == view->leader.term))
 		*why = ELECTOR_BECAUSE_CHANGING;
 	else if (view->paused)
 		*why = ELECTOR_BECAUSE_PAUSED_SWITCHOVER;
+	else if (view->held)
+		*why = ELECTOR_BECAUSE_HELD;
 	else
 		return elector_choose_heir(view, target, why);
 	return -1;
+}
+
+/*
+ * Until when it must be prepared.  A checkpoint holds nobody up, and without it the stop
+ * would.
+ */
+static ElectorTime
+prepared_by(const ElectorView *view)
+{
+	const ElectorHandover *handover = &view->handover;
+
+	if (!handover->checkpointed)
+		return handover->since + CHECKPOINT_BOUND;
+	return (handover->checkpointed_at != 0 ? handover->checkpointed_at : handover->since) +
+		PREPARE_BOUND + 2 * view->drain_timeout;
 }
 
 /* The old leader's last moments, one step after the other. */
@@ -188,8 +231,9 @@ elector_decide_handover(const ElectorView *view)
 								 view->now + (view->request.at - view->wall_ms) * 1000);
 	if (view->paused)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_PAUSED_SWITCHOVER);
-	if (view->handover.since != 0 &&
-		view->now >= view->handover.since + PREPARE_BOUND + 2 * view->drain_timeout)
+	if (view->held && view->handover.drain_since == 0)
+		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_HELD);
+	if (view->handover.since != 0 && view->now >= prepared_by(view))
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_TIMEOUT);
 
 	heir = elector_choose_heir(view, view->request.target, &blocked);

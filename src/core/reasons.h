@@ -72,6 +72,7 @@ ELECTOR_REASON(ELECTOR_BECAUSE_OVERRIDDEN, "failover", "an operator asked for a 
 ELECTOR_REASON(ELECTOR_BECAUSE_LEADER_LIVES, "leader exists", "there is a leader; see elector_switchover(), and elector_durability if its commits wait")
 ELECTOR_REASON(ELECTOR_BECAUSE_NO_LEADER, "no leader", "there is no leader at the moment; wait until elector_status shows one")
 ELECTOR_REASON(ELECTOR_BECAUSE_CHANGING, "changing", "another change is under way; wait until it is done, or cancel it with elector_cancel_switchover()")
+ELECTOR_REASON(ELECTOR_BECAUSE_HELD, "held", "somebody holds the leader where it is; wait until that ends, or end it with elector_release(id)")
 ELECTOR_REASON(ELECTOR_BECAUSE_PAUSED_SWITCHOVER, "paused", "the cluster is paused; resume it with elector_resume() first")
 ELECTOR_REASON(ELECTOR_BECAUSE_NO_HEIR, "no heir", "no member is alive, a candidate, streaming from the leader and near enough; elector_status shows what they lack")
 ELECTOR_REASON(ELECTOR_BECAUSE_TARGET_UNKNOWN, "no heir", "the target is no member of the cluster; elector_status shows the members")

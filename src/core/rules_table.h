@@ -18,13 +18,14 @@ ELECTOR_RULE_ROW(LAST_SECOND_TWICE, "a silent leader's lease is revoked after on
 ELECTOR_RULE_ROW(MOST_ADVANCED, "the candidate is not the most advanced")
 ELECTOR_RULE_ROW(ANSWERS_COUNT, "a node that may have forgotten commits is chosen (S10)")
 ELECTOR_RULE_ROW(GIVE_UP_LOCK, "an elector that cannot go on keeps the lock (L1)")
+ELECTOR_RULE_ROW(WHOLE_WORD, "who lacks some of what the last leader has said it wrote leads at once (S19)")
 ELECTOR_RULE_ROW(PAST_LAST_RECORD, "an heir that has the beginning of the last record has it all (S19)")
 
 /* durability */
 ELECTOR_RULE_ROW(COMMITS_FOUND, "whether acknowledged commits are with the candidate is not looked at")
 ELECTOR_RULE_ROW(AHEAD_IS_ABSENT, "a member that is ahead of the candidate counts as found (S3)")
 ELECTOR_RULE_ROW(BOTH_RULES, "an election that finds a rule half changed satisfies one of the two")
-ELECTOR_RULE_ROW(ALL_LEADERS, "a leadership that never opened hides the one before (S7)")
+ELECTOR_RULE_ROW(OPENED_LAST, "a leadership that never opened hides the one before (S7)")
 ELECTOR_RULE_ROW(TWO_PHASES, "the rule is changed in one step")
 ELECTOR_RULE_ROW(FLUSHED_BEFORE_DROPPING, "the old rule is dropped before the next one has all commits (S6)")
 ELECTOR_RULE_ROW(FLUSHED_BEFORE_OPENING, "the gate opens before an acknowledging set has the beginning of the term (S13)")

@@ -51,6 +51,7 @@ typedef struct ElectorHandover
 {
 	ElectorTime since;			/* the request is due; 0: none under way */
 	bool		checkpointed;
+	ElectorTime checkpointed_at;
 	ElectorTime pause_since;	/* clients are to be held back; 0: they are
 								 * not */
 	bool		clients_paused; /* they are, or had their time, or cannot be */
@@ -90,11 +91,9 @@ typedef struct ElectorView
 	bool		known;
 	bool		registered;		/* alive/<node> is ours */
 	ElectorRefusal refusal;
-	ElectorLeader leader;
 	ElectorElection election;
-	ElectorTerm term;
-	ElectorRequest request;
 	bool		paused;			/* no automatic change */
+	bool		held;			/* no planned change */
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster
@@ -162,7 +161,11 @@ typedef struct ElectorView
 	int			self;			/* index; -1: not registered */
 	ElectorPeerView peers[ELECTOR_MEMBERS_MAX];
 
-	ElectorDurability durability;	/* the rule in force, in etcd */
+	/* etcd's longer records */
+	ElectorLeader leader;
+	ElectorTerm term;
+	ElectorRequest request;
+	ElectorDurability durability;	/* the rule in force */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
 											 * all processes have loaded */
 } ElectorView;

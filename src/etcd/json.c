@@ -62,6 +62,7 @@ static const ElectorField term_fields[] = {
 	ELECTOR_FIELD(ElectorTerm, lsn, ELECTOR_FIELD_LSN, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, opened, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorTerm, opened_term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorTerm, opened_node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, opened_at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, opened_timeline, ELECTOR_FIELD_UINT32, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_RENAMED_FIELD(ElectorTerm, opened_from.timeline, "opened_from_timeline",
@@ -134,6 +135,15 @@ static const ElectorField durability_fields[] = {
 	ELECTOR_END_OF_FIELDS
 };
 
+static const ElectorField hold_fields[] = {
+	ELECTOR_FIELD(ElectorLeaderHold, id, ELECTOR_FIELD_INT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorLeaderHold, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorLeaderHold, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorLeaderHold, reason, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorLeaderHold, until, ELECTOR_FIELD_INT64, ELECTOR_FIELD_NONZERO),
+	ELECTOR_END_OF_FIELDS
+};
+
 static const ElectorField settings_fields[] = {
 	ELECTOR_FIELD(ElectorClusterSettings, paused, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorClusterSettings, paused_by, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
@@ -161,24 +171,6 @@ write_ancestors(cJSON *object, const ElectorTerm *term)
 		if (ancestor == NULL)
 			return false;
 		cJSON_AddItemToArray(array, ancestor);
-	}
-	return true;
-}
-
-static bool
-write_leaders(cJSON *object, const ElectorTerm *term)
-{
-	cJSON	   *array = cJSON_AddArrayToObject(object, "leaders");
-
-	if (array == NULL)
-		return false;
-	for (int i = 0; i < term->nleaders; i++)
-	{
-		cJSON	   *leader = cJSON_CreateString(term->leaders[i]);
-
-		if (leader == NULL)
-			return false;
-		cJSON_AddItemToArray(array, leader);
 	}
 	return true;
 }
@@ -213,7 +205,7 @@ elector_term_to_json(const ElectorTerm *term)
 	cJSON	   *object = elector_fields_write(term_fields, term);
 
 	if (object == NULL ||
-		!write_ancestors(object, term) || !write_leaders(object, term))
+		!write_ancestors(object, term))
 	{
 		cJSON_Delete(object);
 		return NULL;
@@ -271,7 +263,26 @@ elector_durability_to_json(const ElectorDurability *durability)
 char	   *
 elector_settings_to_json(const ElectorClusterSettings *settings)
 {
-	return elector_fields_print(elector_fields_write(settings_fields, settings));
+	cJSON	   *object = elector_fields_write(settings_fields, settings);
+	cJSON	   *array = object == NULL ? NULL : cJSON_AddArrayToObject(object, "holds");
+
+	for (int i = 0; i < settings->nholds && array != NULL; i++)
+	{
+		cJSON	   *hold = elector_fields_write(hold_fields, &settings->holds[i]);
+
+		if (hold == NULL)
+		{
+			cJSON_Delete(object);
+			return NULL;
+		}
+		cJSON_AddItemToArray(array, hold);
+	}
+	if (array == NULL)
+	{
+		cJSON_Delete(object);
+		return NULL;
+	}
+	return elector_fields_print(object);
 }
 
 /* ----------
@@ -293,26 +304,6 @@ read_ancestors(const cJSON *object, ElectorTerm *term)
 			!elector_fields_read(value, ancestor_fields, &term->ancestors[term->nancestors]))
 			return false;
 		term->nancestors++;
-	}
-	return true;
-}
-
-/* Who must be revoked (S7): required, as none would mean nobody. */
-static bool
-read_leaders(const cJSON *object, ElectorTerm *term)
-{
-	const cJSON *array = elector_value_get(object, "leaders");
-	const cJSON *value;
-
-	if (!cJSON_IsArray(array))
-		return false;
-	cJSON_ArrayForEach(value, array)
-	{
-		if (term->nleaders == ELECTOR_MEMBERS_MAX ||
-			!elector_fields_string(value, term->leaders[term->nleaders], ELECTOR_NAME_SIZE) ||
-			term->leaders[term->nleaders][0] == '\0')
-			return false;
-		term->nleaders++;
 	}
 	return true;
 }
@@ -351,8 +342,8 @@ elector_term_from_json(const char *json, ElectorTerm *term)
 	memset(term, 0, sizeof(*term));
 	valid = elector_fields_read(object, term_fields, term) &&
 		read_ancestors(object, term) &&
-		read_leaders(object, term) &&
-		(!term->begun || term->lsn != 0);
+		(!term->begun || term->lsn != 0) &&
+		(term->opened_term == 0 || term->opened_node[0] != '\0');
 	cJSON_Delete(object);
 	if (!valid)
 		memset(term, 0, sizeof(*term));
@@ -411,6 +402,25 @@ elector_durability_from_json(const char *json, ElectorDurability *durability)
 bool
 elector_settings_from_json(const char *json, ElectorClusterSettings *settings)
 {
-	return settings->present = elector_fields_parse(json, settings_fields, settings,
-													sizeof(*settings));
+	cJSON	   *object = elector_value_parse(json, strlen(json));
+	const cJSON *array = elector_value_get(object, "holds");
+	const cJSON *value;
+	bool		valid;
+
+	memset(settings, 0, sizeof(*settings));
+	valid = elector_fields_read(object, settings_fields, settings);
+	cJSON_ArrayForEach(value, array)
+	{
+		if (settings->nholds == ELECTOR_HOLDS_MAX ||
+			!elector_fields_read(value, hold_fields, &settings->holds[settings->nholds]))
+		{
+			valid = false;
+			break;
+		}
+		settings->nholds++;
+	}
+	cJSON_Delete(object);
+	if (!valid)
+		memset(settings, 0, sizeof(*settings));
+	return settings->present = valid;
 }

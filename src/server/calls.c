@@ -79,6 +79,21 @@ serve_establish(ElectorCall *call)
 		answer_call(call, true, "not as fenced");
 }
 
+/* Who holds the leader where it is, and until when. */
+static const char *
+describe_hold(const ElectorView *view)
+{
+	const ElectorClusterSettings *settings = &elector_worker->elector.cluster->settings;
+	int			hold = elector_find_hold(settings, view->leader.term, view->wall_ms, 0);
+
+	if (hold < 0)
+		return elector_reason_sentence(ELECTOR_BECAUSE_HELD);
+	return psprintf("hold " INT64_FORMAT ", taken on \"%s\", keeps the leader where it is for another %d s: %s; wait, or end it with elector_release(" INT64_FORMAT ")",
+					settings->holds[hold].id, settings->holds[hold].node,
+					(int) ((settings->holds[hold].until - view->wall_ms) / 1000),
+					settings->holds[hold].reason, settings->holds[hold].id);
+}
+
 /* What the operator asks for is written to etcd, one thing at a time. */
 static void
 serve_switchover(ElectorCall *call, bool only_check)
@@ -100,7 +115,8 @@ serve_switchover(ElectorCall *call, bool only_check)
 	heir = elector_judge_switchover(view, target, &why);
 	if (heir < 0)
 	{
-		answer_call(call, true, elector_reason_sentence(why));
+		answer_call(call, true, why == ELECTOR_BECAUSE_HELD ? describe_hold(view) :
+					elector_reason_sentence(why));
 		return;
 	}
 	if (only_check)
@@ -182,6 +198,52 @@ serve_cancel(ElectorCall *call)
 }
 
 static void
+serve_hold(ElectorCall *call)
+{
+	Elector    *elector = &elector_worker->elector;
+	const ElectorView *view = &elector->view;
+	int64		lasts;
+	int64		id;
+	int			rest = 0;
+
+	elector_observe(elector);
+	if (sscanf(call->argument, INT64_FORMAT " %n", &lasts, &rest) < 1)
+		answer_call(call, true, "malformed request");
+	else if (!view->known)
+		answer_call(call, true, elector_reason_sentence(ELECTOR_BECAUSE_ETCD_UNKNOWN));
+	else if (!view->leader.present || !view->term.opened)
+		answer_call(call, true, elector_reason_sentence(ELECTOR_BECAUSE_NO_LEADER));
+	else if (elector_is_changing(view))
+		answer_call(call, true, elector_reason_sentence(ELECTOR_BECAUSE_CHANGING));
+	else if ((id = elector_hold(elector, call->argument + rest, lasts)) == 0)
+		answer_call(call, true, "there are as many holds as there can be; release one");
+	else
+	{
+		writing = call;
+		call->request = 0;
+		snprintf(call->argument, sizeof(call->argument), INT64_FORMAT, id);
+	}
+}
+
+static void
+serve_release(ElectorCall *call)
+{
+	Elector    *elector = &elector_worker->elector;
+
+	elector_observe(elector);
+	if (!elector->view.known)
+		answer_call(call, true, elector_reason_sentence(ELECTOR_BECAUSE_ETCD_UNKNOWN));
+	else if (!elector_release_hold(elector, strtoll(call->argument, NULL, 10)))
+		answer_call(call, false, "");
+	else
+	{
+		writing = call;
+		call->request = 0;
+		strlcpy(call->argument, "released", sizeof(call->argument));
+	}
+}
+
+static void
 serve_pause(ElectorCall *call, bool pause)
 {
 	Elector    *elector = &elector_worker->elector;
@@ -243,6 +305,8 @@ is_written(ElectorCallKind kind)
 		case ELECTOR_CALL_SWITCHOVER:
 		case ELECTOR_CALL_FAILOVER:
 		case ELECTOR_CALL_CANCEL:
+		case ELECTOR_CALL_HOLD:
+		case ELECTOR_CALL_RELEASE:
 		case ELECTOR_CALL_PAUSE:
 		case ELECTOR_CALL_RESUME:
 			return true;
@@ -293,6 +357,12 @@ elector_calls_serve(void)
 				break;
 			case ELECTOR_CALL_CANCEL:
 				serve_cancel(call);
+				break;
+			case ELECTOR_CALL_HOLD:
+				serve_hold(call);
+				break;
+			case ELECTOR_CALL_RELEASE:
+				serve_release(call);
 				break;
 			case ELECTOR_CALL_PAUSE:
 				serve_pause(call, true);

@@ -255,6 +255,8 @@ choose_pausing(const ElectorConsole *console, const ElectorConsoleWish *wish, El
 		return ELECTOR_CONSOLE_MARK;
 	if (!wish->all_marked)
 		return ELECTOR_CONSOLE_IDLE;
+	if (!talk->held)
+		return ELECTOR_CONSOLE_HOLD;
 	if (talk->calm || wish->calm_or_not)
 		return ELECTOR_CONSOLE_PAUSE;
 	return now >= console->next_at ? ELECTOR_CONSOLE_SHOW_POOLS : ELECTOR_CONSOLE_IDLE;
@@ -275,7 +277,9 @@ choose_pointing(const ElectorConsole *console, bool leading)
 		return ELECTOR_CONSOLE_SHOW_DATABASES;
 	if (!leading)
 		return ELECTOR_CONSOLE_IDLE;
-	if (!talk->loaded && !talk->reloaded)
+
+	/* Marked, it has settings of ours that end with a RELOAD. */
+	if ((!talk->loaded || talk->marked) && !talk->reloaded)
 		return ELECTOR_CONSOLE_RELOAD;
 	if (talk->marked)
 		return talk->resumed ? ELECTOR_CONSOLE_UNMARK : ELECTOR_CONSOLE_RESUME;
@@ -322,6 +326,7 @@ static const char *const statements[] = {
 	[ELECTOR_CONSOLE_RESUME] = "RESUME",
 	[ELECTOR_CONSOLE_UNMARK] = "RESUME " MARKER,
 	[ELECTOR_CONSOLE_MARK] = "PAUSE " MARKER,
+	[ELECTOR_CONSOLE_HOLD] = "SET max_db_connections = '1'",
 	[ELECTOR_CONSOLE_SHOW_POOLS] = "SHOW POOLS",
 	[ELECTOR_CONSOLE_PAUSE] = "PAUSE"
 };
@@ -419,13 +424,14 @@ read_databases(ElectorConsole *console, const PGresult *result)
 {
 	ElectorConsoleTalk *talk = &console->talk;
 	int			row = find_row(result, "name", MARKER);
+	bool		was_loaded = talk->loaded;
 
 	if (talk->stale)
 		return;
 	talk->looked = true;
 	talk->loaded = row >= 0 && strcmp(value_of(result, row, "database"), elector_node) == 0;
 	talk->marked = row >= 0 && strcmp(value_of(result, row, "paused"), "1") == 0;
-	if (talk->loaded && talk->reloaded)
+	if (talk->loaded && !was_loaded && talk->reloaded)
 		ereport(LOG,
 				(errmsg("PgBouncer \"%s\" points at this node now", console->name)));
 }
@@ -473,6 +479,9 @@ accept_answer(ElectorConsole *console, const PGresult *result, ElectorTime now)
 		case ELECTOR_CONSOLE_MARK:
 			talk->ready = true;
 			break;
+		case ELECTOR_CONSOLE_HOLD:
+			talk->held = true;
+			break;
 		case ELECTOR_CONSOLE_SHOW_POOLS:
 			read_pools(console, result, now);
 			break;
@@ -517,6 +526,9 @@ accept_error(ElectorConsole *console, const char *message, ElectorTime now)
 			ereport(LOG,
 					(errmsg("PgBouncer \"%s\" is not paused: %s", console->name, message)));
 			talk->refused = true;
+			break;
+		case ELECTOR_CONSOLE_HOLD:
+			talk->held = true;	/* as far as it can be */
 			break;
 		case ELECTOR_CONSOLE_SHOW_POOLS:
 			talk->calm = true;	/* as far as one can know */
@@ -598,6 +610,7 @@ answer_due(const ElectorConsole *console)
 		case ELECTOR_CONSOLE_RESUME:
 		case ELECTOR_CONSOLE_UNMARK:
 		case ELECTOR_CONSOLE_MARK:
+		case ELECTOR_CONSOLE_HOLD:
 			return true;
 	}
 	pg_unreachable();
@@ -643,7 +656,7 @@ elector_console_begin_pausing(ElectorConsole *console)
 {
 	ElectorConsoleTalk *talk = &console->talk;
 
-	talk->ready = talk->refused = talk->calm = talk->paused = false;
+	talk->ready = talk->refused = talk->held = talk->calm = talk->paused = false;
 	if (console->step != ELECTOR_CONSOLE_DOWN)
 		console->next_at = 0;
 }

@@ -27,6 +27,7 @@ typedef enum ElectorConsoleStep
 	ELECTOR_CONSOLE_RESUME,
 	ELECTOR_CONSOLE_UNMARK,
 	ELECTOR_CONSOLE_MARK,
+	ELECTOR_CONSOLE_HOLD,		/* open no more server connections */
 	ELECTOR_CONSOLE_PAUSE
 } ElectorConsoleStep;
 
@@ -42,14 +43,15 @@ typedef struct ElectorConsoleTalk
 	bool		looked;			/* loaded and marked are as they are there */
 	bool		stale;			/* what is being answered was asked before */
 	bool		loaded;			/* our file is what it has loaded */
-	bool		reloaded;		/* it was told to load it */
+	bool		reloaded;		/* it was told to load its file */
 	bool		resumed;
 	char		error[ELECTOR_TEXT_SIZE];
 
 	/* the handover under way */
 	bool		ready;			/* we have marked it */
 	bool		refused;		/* it answered that it cannot be paused */
-	bool		calm;			/* no server connection was being opened */
+	bool		held;			/* it opens no more server connections */
+	bool		calm;			/* none was being opened */
 	bool		paused;
 } ElectorConsoleTalk;
 

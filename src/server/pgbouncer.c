@@ -24,7 +24,7 @@
  *
  * Nobody is made to wait for a PgBouncer that does not answer: all are marked
  * first, which holds no client up, and only those that have answered to it are
- * paused, all at once.  A PAUSE waits for the transactions that are under way;
+ * paused, all at once.  PAUSE waits for the transactions that are under way;
  * how long it is waited for, the elector decides.
  *
  * The trap: clients wait from the first PAUSE until some leader has made RESUME, and
@@ -43,9 +43,10 @@
 /*
  * A server connection that is being opened when its pool is paused is closed, and
  * PgBouncer takes that for a failed login: the next client that it has no server
- * for loses its connection.  So it is given a moment to get through.
+ * for loses its connection.  So no more are opened from then on, and those that
+ * are on their way have so long to get through.
  */
-#define CALM_BOUND 100000
+#define CALM_BOUND 300000
 
 #define NOT_SOON ((ElectorTime) 3600 * 1000000)
 

@@ -26,11 +26,17 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 {
 	const ElectorClusterSettings *settings = &cluster->settings;
 	const ElectorRequest *request = &cluster->request;
+	int			hold = view->gate_open ?
+	elector_find_hold(settings, view->leader.term, view->wall_ms, 0) : -1;
 
 	if (settings->paused)
 		snprintf(detail, ELECTOR_TEXT_SIZE, "the cluster is paused on %s since %s%s%.120s",
 				 settings->paused_by, time_text(settings->paused_at),
 				 settings->pause_reason[0] != '\0' ? ": " : "", settings->pause_reason);
+	else if (hold >= 0)
+		snprintf(detail, ELECTOR_TEXT_SIZE, "hold " INT64_FORMAT " of %s until %s: %.100s",
+				 settings->holds[hold].id, settings->holds[hold].node,
+				 time_text(settings->holds[hold].until), settings->holds[hold].reason);
 	else if (view->gate_open && request->present && request->refused[0] == '\0' &&
 			 request->at > view->wall_ms)
 		snprintf(detail, ELECTOR_TEXT_SIZE, "a switchover%s%s is scheduled for %s",
@@ -232,6 +238,9 @@ elector_publish(void)
 	describe_rows(shared);
 	strlcpy(shared->etcd_token, elector_etcd_token(worker->etcd), sizeof(shared->etcd_token));
 	shared->durability = view->durability;
+	shared->settings = elector->cluster->settings;
+	shared->known = elector->watching && elector->unreachable_since == 0;
+	shared->leader_term = view->leader.present ? view->leader.term : 0;
 	shared->safe = elector_durability_safe(view, shared->missing, sizeof(shared->missing));
 	if (published_changes != worker->mirror.changes)
 	{

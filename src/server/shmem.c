@@ -59,6 +59,9 @@ elector_shmem_startup(void)
 		/* The startup process is forked with what has been loaded here. */
 		pg_atomic_init_u32(&elector_shared->startup_generation, (uint32) elector_generation);
 		pg_atomic_init_u32(&elector_shared->worker_proc, 0);
+		pg_atomic_init_u32(&elector_shared->durable, 0);
+		pg_atomic_init_u32(&elector_shared->breaking, 0);
+		pg_atomic_init_u64(&elector_shared->barrier_lsn, 0);
 		pg_atomic_init_u64(&elector_shared->refused, 0);
 		ConditionVariableInit(&elector_shared->answered);
 		elector_shared->lock = &(GetNamedLWLockTranche(ELECTOR_LIBRARY))->lock;
@@ -70,7 +73,7 @@ elector_shmem_startup(void)
 			snprintf(elector_shared->instance + 2 * i, 3, "%02x", random[i]);
 		elector_shared->nmarks = MaxBackends;
 		for (int i = 0; i < MaxBackends; i++)
-			pg_atomic_init_u32(&elector_shared->marks[i], 0);
+			pg_atomic_init_u32(&elector_shared->marks[i], ELECTOR_MARK_NONE);
 	}
 	elector_drain_startup();
 	elector_synchronous_startup();

@@ -12,12 +12,14 @@
 #include "library.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
@@ -34,6 +36,9 @@ PG_FUNCTION_INFO_V1(elector_failover);
 PG_FUNCTION_INFO_V1(elector_cancel_switchover);
 PG_FUNCTION_INFO_V1(elector_pause);
 PG_FUNCTION_INFO_V1(elector_resume);
+PG_FUNCTION_INFO_V1(elector_hold_leader);
+PG_FUNCTION_INFO_V1(elector_release_leader);
+PG_FUNCTION_INFO_V1(elector_hold_valid);
 PG_FUNCTION_INFO_V1(elector_term);
 PG_FUNCTION_INFO_V1(elector_is_leader);
 PG_FUNCTION_INFO_V1(elector_status_rows);
@@ -43,6 +48,9 @@ PG_FUNCTION_INFO_V1(elector_durability_rows);
 
 /* A switchover is waited for so long, unless it is said otherwise. */
 #define SWITCHOVER_BOUND_MS 60000
+
+/* So many calls are kept free for fences and orders. */
+#define URGENT_CALLS 4
 
 static void
 need_library(void)
@@ -67,13 +75,21 @@ abandon_call(int code, Datum argument)
 	LWLockRelease(elector_shared->lock);
 }
 
+/* Others must not keep an election waiting. */
+static bool
+is_urgent(ElectorCallKind kind)
+{
+	return kind == ELECTOR_CALL_FENCE || kind == ELECTOR_CALL_ESTABLISH;
+}
+
 static ElectorCall *
 place_call(ElectorCallKind kind, const char *argument)
 {
 	ElectorCall *call = NULL;
+	int			room = ELECTOR_CALLS_MAX - (is_urgent(kind) ? 0 : URGENT_CALLS);
 
 	LWLockAcquire(elector_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < ELECTOR_CALLS_MAX && call == NULL; i++)
+	for (int i = 0; i < room && call == NULL; i++)
 	{
 		if (elector_shared->calls[i].state == ELECTOR_CALL_FREE)
 			call = &elector_shared->calls[i];
@@ -281,6 +297,13 @@ elector_switchover(PG_FUNCTION_ARGS)
 				 errmsg("\"%s\" is not the name of a node", target),
 				 errhint("See elector_status for the nodes.")));
 
+	/*
+	 * On a standby our snapshot would keep WAL from being replayed that removes what
+	 * it may see, and perhaps this node from taking over.  Nothing is read by it.
+	 */
+	if (RecoveryInProgress() && !IsolationUsesXactSnapshot())
+		MyProc->xmin = InvalidTransactionId;
+
 	/* What is checked is what the members say now. */
 	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
 	answer = ask_worker(dry_run ? ELECTOR_CALL_CHECK : ELECTOR_CALL_SWITCHOVER,
@@ -361,6 +384,59 @@ elector_pause(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the reason is longer than %d bytes", ELECTOR_TEXT_SIZE - 1)));
 	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_PAUSE, reason, "pause the cluster"));
+}
+
+/* elector_hold(reason text, duration interval) returns bigint: no planned change so long. */
+Datum
+elector_hold_leader(PG_FUNCTION_ARGS)
+{
+	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int			lasts = bound_of(PG_GETARG_INTERVAL_P(1));
+	char	   *answer;
+
+	need_library();
+	if (strlen(reason) >= ELECTOR_TEXT_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the reason is longer than %d bytes", ELECTOR_TEXT_SIZE - 1)));
+	answer = ask_worker(ELECTOR_CALL_HOLD, psprintf("%d %s", lasts, reason), 10000, "hold the leader");
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the elector of this node does not answer"),
+				 errhint("See elector_status whether it has happened.")));
+	PG_RETURN_INT64(strtoll(answer, NULL, 10));
+}
+
+/* elector_release(id bigint) returns boolean: false if the hold is over already. */
+Datum
+elector_release_leader(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_RELEASE, psprintf(INT64_FORMAT, PG_GETARG_INT64(0)),
+								  "release the leader"));
+}
+
+/* elector_hold_valid(id bigint) returns boolean: is the leader still held by it? */
+Datum
+elector_hold_valid(PG_FUNCTION_ARGS)
+{
+	int64		now = (GetCurrentTimestamp() / 1000) +
+	(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000;
+	bool		known;
+	bool		valid;
+
+	need_library();
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	known = elector_shared->known;
+	valid = PG_GETARG_INT64(0) > 0 &&
+		elector_find_hold(&elector_shared->settings, elector_shared->leader_term, now,
+						  PG_GETARG_INT64(0)) >= 0;
+	LWLockRelease(elector_shared->lock);
+	if (!known)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot tell whether the leader is held: etcd does not answer")));
+	PG_RETURN_BOOL(valid);
 }
 
 /* elector_resume() returns boolean: false if it was not paused. */

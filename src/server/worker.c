@@ -35,6 +35,7 @@
 
 #include "standby.h"
 #include "store.h"
+#include "synchronous.h"
 
 /* A failed rejoin is tried again after this time. */
 #define REJOIN_INTERVAL ((ElectorTime) 30 * 1000000)
@@ -252,6 +253,8 @@ one_round(void)
 		elector_pgbouncer_configure();
 		elector_standby_reload();
 		elector_errands_settings();
+		if (!elector_synchronous_intact())
+			elector_forget_names(elector);
 	}
 
 	pump_etcd();

@@ -143,6 +143,14 @@ sub _marker
 sub node   { return $_[0]->_marker('database') }
 sub marked { return $_[0]->_marker('paused') }
 
+# A setting, as it is in force.
+sub setting_of
+{
+	my ($self, $name) = @_;
+	my ($row) = grep { $_->{key} eq $name } $self->show('CONFIG');
+	return $row->{value};
+}
+
 # PgBouncer shows nowhere that it is paused as a whole, but refuses to be paused
 # twice.
 sub paused

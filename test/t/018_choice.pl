@@ -103,7 +103,7 @@ sub nobody_leads
 	$cluster->reload_line('n3', 'pg_elector.priority',  1000);
 	$cluster->wait_for_status('n1', 'n3', { priority => 1000 });
 	level($cluster, 'n1');
-	like($cluster->try_psql('n1', q{SELECT elector_switchover('n3')})->{err}, qr/not a candidate/,
+	like($cluster->try_psql('n1', q{SELECT elector_switchover('n3')})->{err}, qr/the target is no candidate/,
 		'no candidate: not for a switchover either');
 
 	# Alone, it runs elections, and does not lead.
@@ -125,7 +125,7 @@ sub nobody_leads
 	$cluster->reload_line('n2', 'pg_elector.candidate', 'off');
 	$cluster->wait_for_follower($_) foreach qw(n2 n3);
 	$cluster->poll_until(
-		sub { $cluster->try_psql('n1', q{SELECT elector_switchover('n2')})->{err} =~ /not a candidate/ },
+		sub { $cluster->try_psql('n1', q{SELECT elector_switchover('n2')})->{err} =~ /the target is no candidate/ },
 		10, 'n2 to be no candidate');
 	level($cluster, 'n1');
 	$cluster->kill_postmaster('n1');

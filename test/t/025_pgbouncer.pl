@@ -1,7 +1,7 @@
 # PgBouncer: paused before a planned switchover, pointed at the new leader, and let
 # go on; twenty times, and no client notices more than a wait.  Whatever becomes of a
 # PgBouncer or of the leader, it points at the leader in the end, and what an operator
-# has paused stays so.
+# has paused stays so.  The lease is long, so that a slow disk under etcd closes no gate.
 use strict;
 use warnings;
 
@@ -9,7 +9,7 @@ use ElectorCluster;
 use ElectorPgbouncer;
 use Test::More;
 
-my $cluster = ElectorCluster->new(nodes => 2)->build;
+my $cluster = ElectorCluster->new(nodes => 2, ttl => '10s')->build;
 my @poolers = map { ElectorPgbouncer->new($cluster, "pb$_", '10.99.0.' . (80 + $_)) } 1 .. 2;
 my ($one, $two) = @poolers;
 my $setting = ElectorPgbouncer::setting(@poolers);
@@ -72,6 +72,7 @@ $cluster->wait_log($leader, qr/PgBouncer "10\.99\.0\.81:6432" points at this nod
 
 # One that stands still: it is known, and is waited for by nobody.
 {
+	$offset = $cluster->log_offset(other($leader));
 	$two->freeze;
 	my $bench = ElectorPgbench->new($cluster, $one->conninfo);
 	my $old   = $leader;
@@ -111,7 +112,7 @@ pass('once it is there it is loaded');
 	defined $two->console('PAUSE') or die $two->{error};
 	my $old = $leader;
 	$cluster->kill_all($old);
-	$leader = $cluster->wait_for_leader(exclude => $old);
+	$leader = $cluster->wait_for_leader(exclude => $old, timeout => 30);
 	$_->wait_for_node($leader) foreach @poolers;
 	pass('the leader dies: both point at the new one');
 	$writer->wait_for_acks(10);
@@ -126,6 +127,21 @@ pass('once it is there it is loaded');
 	$cluster->wait_for_follower($old);
 }
 
+# Transactions have longer than elsewhere (pg_elector.drain_timeout): to wait costs their
+# fellows nothing but time.
+{
+	my $session = $one->session;
+	$cluster->wait_for_follower(other($leader));
+	$session->query('BEGIN');
+	$session->query('INSERT INTO public.rows VALUES (-5)');
+	$cluster->psql($leader, q{SELECT elector_switchover('} . other($leader) . q{', wait => false)});
+	$cluster->poll_until(sub { $one->marked }, 10, 'clients to be held back');
+	ok($session->query('SELECT pg_sleep(0.7)')->{ok}, 'a transaction goes on while clients are held back');
+	ok($session->query('COMMIT')->{ok}, 'and ends well');
+	$leader = $cluster->wait_for_leader(exclude => $leader);
+	$session->stop;
+}
+
 # Transactions that do not end are not waited for; what an operator has paused is no
 # obstacle, and stays so.
 {
@@ -133,10 +149,9 @@ pass('once it is there it is loaded');
 	my $session = $one->session;
 	$session->query('BEGIN');
 	$session->query('INSERT INTO public.rows VALUES (-1)');
-	my $began = now();
-	my $old   = $leader;
+	my $old = $leader;
 	switch_over();
-	cmp_ok(now() - $began, '<', 6, 'a transaction that does not end does not keep the switchover');
+	isnt($leader, $old, 'a transaction that does not end does not keep the switchover');
 	$_->wait_for_node($leader) foreach @poolers;
 	is($two->paused, 1, 'a switchover leaves what an operator has paused so');
 	$two->console('RESUME');
@@ -154,10 +169,12 @@ pass('once it is there it is loaded');
 	$cluster->reload_line($leader, 'pg_elector.drain_timeout', '60s');
 	$cluster->psql($leader, 'SELECT elector_switchover(wait => false)');
 	$cluster->poll_until(sub { $one->marked && $two->marked }, 10, 'clients to be held back');
+	$cluster->poll_until(sub { $one->setting_of('max_db_connections') == 1 }, 10, 'no server connection to be opened any more');
 	is($cluster->psql($leader, 'SELECT elector_cancel_switchover()'), 't', 'a switchover is canceled while clients are held back');
 	ok($_->session->query('INSERT INTO public.rows VALUES (-4)')->{ok}, "over $_->{name} they go on") foreach @poolers;
 	ok($session->query('COMMIT')->{ok}, 'and a transaction that was under way ends well');
 	$cluster->poll_until(sub { $one->marked == 0 && $two->marked == 0 }, 10, 'the marks to be taken away');
+	is($_->setting_of('max_db_connections'), 0, "the settings of $_->{name} are its own again") foreach @poolers;
 	$session->stop;
 }
 

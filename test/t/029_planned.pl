@@ -29,7 +29,9 @@ sub refused
 	return;
 }
 
-# Only a check.
+# Only a check, once all have said how they are.
+$cluster->poll_until(sub { my $from = $_; switchover($from, 'dry_run => true')->{ok} }, 20, "$_ to hear of the others")
+  foreach $cluster->nodes;
 foreach my $node ($cluster->nodes)
 {
 	is(switchover($node, "'n3', dry_run => true")->{out}, 'n3||', "a dry run on $node names who would lead");
@@ -54,7 +56,8 @@ $cluster->reload_line('n2', 'pg_elector.candidate', 'on');
 $cluster->remember('n2');
 
 $cluster->stop('n3');
-refused("'n3'", qr/the target is not alive; start it first/, 'a target that is stopped', on => $_) foreach qw(n1 n2);
+refused("'n3'", qr/the target is not alive; start it first|the target does not answer/, 'a target that is stopped', on => $_)
+  foreach qw(n1 n2);
 $cluster->start('n3');
 $cluster->wait_for_follower('n3');
 $cluster->remember('n3');
@@ -130,8 +133,8 @@ my $busy = $cluster->session('n3');
 $busy->query('BEGIN');
 ok($busy->query('INSERT INTO rows (n) VALUES (-7)')->{ok}, 'a transaction is under way');
 my $operator = $cluster->session('n1', user => 'postgres');
-$operator->send(q{SELECT elector_switchover('n2')});
 my $blocked = $cluster->session('n3');
+$operator->send(q{SELECT elector_switchover('n2')});
 $cluster->poll_until(
 	sub {
 		$blocked->send('SELECT 1');
@@ -167,6 +170,28 @@ ok($busy->query('INSERT INTO rows (n) VALUES (-10)')->{ok}, 'a transaction does 
 like(switchover('n1', "'n1'")->{out}, qr/^n1\|/, 'the switchover does not wait for ever');
 ok(!$busy->query('COMMIT')->{ok}, 'the transaction is lost');
 $cluster->wait_for_follower('n3');
+
+# Somebody does not want it just now.
+my $hold = $cluster->psql('n2', q{SELECT elector_hold('nightly backup', '10 min')});
+is($cluster->psql('n3', "SELECT elector_hold_valid($hold)"), 't', 'the leader is held');
+refused("'n2'", qr/hold $hold, taken on "n2", .* nightly backup; .* elector_release\($hold\)/, 'while it is held', on => 'n3');
+like($cluster->wait_for_status('n3', 'n1', { detail => qr/hold/ })->{detail}, qr/hold $hold of n2 until .*nightly backup/, 'elector_status shows it');
+is($cluster->psql('n1', "SELECT elector_release($hold)"), 't', 'released on another node');
+is($cluster->psql('n1', "SELECT elector_release($hold)"), 'f', 'once');
+is($cluster->psql('n1', "SELECT elector_hold_valid($hold)"), 'f', 'then it is not good any more');
+$hold = $cluster->psql('n2', q{SELECT elector_hold('short', '1 s')});
+$cluster->poll_until(sub { $cluster->psql('n1', "SELECT elector_hold_valid($hold)") eq 'f' }, 10, 'a hold to end by itself');
+is(switchover('n3', "'n2', dry_run => true")->{out}, 'n2||', 'a hold ends by itself');
+$hold = $cluster->psql('n2', q{SELECT elector_hold('in the way of a failover', '10 min')});
+$cluster->kill_postmaster('n1');
+is($cluster->wait_for_leader(exclude => 'n1') ne 'n1', 1, 'a failover happens all the same');
+$cluster->wait_for_no_process('n1');
+$cluster->start('n1');
+$cluster->wait_for_follower('n1');
+$cluster->remember('n1');
+is($cluster->psql($cluster->wait_for_leader, "SELECT elector_hold_valid($hold)"), 'f', 'and ends the hold');
+ok(switchover('n1', "'n1'")->{ok}, 'and planned changes are possible');
+$cluster->wait_for_follower($_) foreach qw(n2 n3);
 
 # While the cluster is paused its leader stays where it is.
 is($cluster->psql('n2', q{SELECT elector_pause('maintenance of the racks')}), 't', 'paused');

@@ -123,6 +123,7 @@ typedef enum CaseKind
 	CASE_ANCESTORS,				/* of an ElectorTerm */
 	CASE_ANSWER,
 	CASE_REFUSAL,
+	CASE_RULE,					/* "any 1: n1 n2 n3" */
 	CASE_RECORD					/* absent or present */
 } CaseKind;
 
@@ -173,6 +174,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("term.ancestors", term, CASE_ANCESTORS),
 	CASE_FIELD("term.opened", term.opened, CASE_BOOL),
 	CASE_FIELD("term.opened_term", term.opened_term, CASE_UINT64),
+	CASE_FIELD("term.opened_node", term.opened_node, CASE_TEXT),
 	CASE_FIELD("term.opened_at", term.opened_at, CASE_INT64),
 	CASE_FIELD("term.opened_from", term.opened_from, CASE_POSITION),
 	CASE_FIELD("term.automatic", term.automatic, CASE_BOOL),
@@ -184,7 +186,24 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("request.term", request.term, CASE_UINT64),
 	CASE_FIELD("request.at", request.at, CASE_INT64),
 	CASE_FIELD("request.refused", request.refused, CASE_TEXT),
+	CASE_FIELD("request.failover", request.failover, CASE_BOOL),
 	CASE_FIELD("paused", paused, CASE_BOOL),
+	CASE_FIELD("held", held, CASE_BOOL),
+	CASE_FIELD("durability", durability, CASE_RECORD),
+	CASE_FIELD("durability.rule", durability.rule, CASE_RULE),
+	CASE_FIELD("durability.changing", durability.changing, CASE_BOOL),
+	CASE_FIELD("durability.next", durability.next, CASE_RULE),
+	CASE_FIELD("durability.degraded", durability.degraded, CASE_BOOL),
+	CASE_FIELD("policy", policy, CASE_TEXT),
+	CASE_FIELD("policy_agreed", policy_agreed, CASE_BOOL),
+	CASE_FIELD("names", names, CASE_TEXT),
+	CASE_FIELD("names_barrier", names_barrier, CASE_LSN),
+	CASE_FIELD("names_since", names_since, CASE_TIME),
+	CASE_FIELD("barrier", barrier, CASE_LSN),
+	CASE_FIELD("may_degrade", may_degrade, CASE_BOOL),
+	CASE_FIELD("degrade_after", degrade_after, CASE_LENGTH),
+	CASE_FIELD("unserved_since", unserved_since, CASE_TIME),
+	CASE_FIELD("follower_timeout", follower_timeout, CASE_LENGTH),
 	CASE_FIELD("drain_timeout", drain_timeout, CASE_LENGTH),
 	CASE_FIELD("instance", instance, CASE_TEXT),
 	CASE_FIELD("predecessor", predecessor, CASE_TEXT),
@@ -250,6 +269,8 @@ static const CaseField case_peer_fields[] = {
 	CASE_PEER("etcd", answer.etcd, CASE_BOOL),
 	CASE_PEER("lag_known", answer.lag_known, CASE_BOOL),
 	CASE_PEER("lag", answer.lag, CASE_INT64),
+	CASE_PEER("flushed", flushed, CASE_LSN),
+	CASE_PEER("absent_since", absent_since, CASE_TIME),
 	CASE_PEER("report.at", reported_at, CASE_TIME),
 	CASE_PEER("report.following", following, CASE_BOOL),
 	CASE_PEER("report.candidate", candidate, CASE_BOOL),
@@ -376,6 +397,21 @@ case_ancestors(ElectorTerm *term, char *text)
 	}
 }
 
+/* "any 1: n1 n2 n3" */
+static void
+case_rule(ElectorCommitRule *rule, char *text)
+{
+	char	   *colon = strchr(text, ':');
+
+	memset(rule, 0, sizeof(*rule));
+	if (colon != NULL)
+		*colon++ = '\0';
+	snprintf(rule->policy, sizeof(rule->policy), "%s", text);
+	for (char *rest, *word = colon == NULL ? NULL : strtok_r(colon, " ", &rest); word != NULL;
+		 word = strtok_r(NULL, " ", &rest))
+		snprintf(rule->members[rule->nmembers++].node, ELECTOR_NAME_SIZE, "%s", word);
+}
+
 static void
 case_set(const CaseField *field, char *base, char *value)
 {
@@ -424,6 +460,9 @@ case_set(const CaseField *field, char *base, char *value)
 			return;
 		case CASE_ANCESTORS:
 			case_ancestors(place, value);
+			return;
+		case CASE_RULE:
+			case_rule(place, value);
 			return;
 		case CASE_ANSWER:
 			*(ElectorAnswerKind *) place = (ElectorAnswerKind)

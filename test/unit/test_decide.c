@@ -346,6 +346,15 @@ check_judge(void)
 	view.known = false;
 	is_judged(&view, "n3", "nobody", ELECTOR_BECAUSE_ETCD_UNKNOWN, "without etcd");
 
+	/* A failover is for where there is no leader. */
+	{
+		ElectorReason why = ELECTOR_REASON_COUNT;
+
+		ok(!elector_judge_failover(&asked, "", &why), "failover: not beside a leader");
+		is_str(case_reasons[why], case_reasons[ELECTOR_BECAUSE_LEADER_LIVES], "failover: why");
+		reason_seen[why] = true;
+	}
+
 	/* Lag is that behind the leader, whichever node is asked. */
 	view = asked;
 	view.request.present = false;
