@@ -123,6 +123,8 @@ sub refused_since
 	$leader = $cluster->wait_for_leader(timeout => 40);
 	$cluster->wait_for_follower($_) foreach grep { $_ ne $leader } @nodes;
 	pass('granted again, the cluster is whole');
+	$cluster->wait_log($follower, qr/LOG:  etcd gives user "elector" permission for the keys of this cluster/, $offset{$follower});
+	pass('and the log says it');
 	$cluster->remember($follower);
 
 	foreach my $node (@nodes)

@@ -90,7 +90,7 @@ foreach my $ttl (2, 5)
 		$end->();
 		pass_time($ttl, 'the member to be back');
 	}
-	$probers->stop;
+	$probers->check("lease_ttl $ttl s");
 	$cluster->teardown;
 }
 
@@ -137,7 +137,6 @@ foreach my $node ($cluster->nodes)
 {
 	cmp_ok(scalar lines($node), '<=', 2 * 30, "the network is away for longer: lines in the log of $node");
 }
-$probers->stop;
 $probers->check('slow, and away');
 $cluster->teardown;
 
@@ -176,7 +175,13 @@ like($row->{detail}, qr/takes no writes until etcd has confirmed its lease again
 $cluster->start_etcd('e2', 'e3');
 $probers->wait_for_ack('n1', now_us());
 $cluster->poll_until(sub { $cluster->is_leader('n1') }, 20, 'n1 to lead again');
+foreach my $node ($cluster->nodes)
+{
+	my @lines = lines($node);
+	is(scalar(grep { /LOG:  cannot use etcd: / } @lines), 1, "no quorum: one line in the log of $node");
+	is(scalar(grep { /LOG:  etcd can be used again, at / } @lines), 1, "and one when it is over");
+}
 unchanged('no quorum for a while', lines => 10, refusals => 1);
-$probers->stop;
+$probers->check('quorum lost');
 
 done_testing();
