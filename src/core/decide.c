@@ -275,6 +275,10 @@ decide_leading(const ElectorView *view)
 								 elector_look_again(view, view->leading_since));
 	}
 
+	/* Restored from a backup of before we opened, etcd tells nobody that we have (S15). */
+	if (recorded && !view->term.opened)
+		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_PROMOTED);
+
 	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
 	durability = elector_durability_plan(view, &record);
 	if (durability.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&

@@ -329,11 +329,14 @@ elector_act_open(Elector *elector)
 
 	if (history->term == term->term)
 	{
-		history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
-		history->opened_at = term->opened_at;
-		history->establish_ms = milliseconds(elector->granted_at, elector->leading_since);
-		history->promote_ms = milliseconds(elector->leading_since, elector->promoted_at);
-		history->open_ms = milliseconds(elector->promoted_at, view->now);
+		if (!elector->gate_open)
+		{
+			history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
+			history->opened_at = term->opened_at;
+			history->establish_ms = milliseconds(elector->granted_at, elector->leading_since);
+			history->promote_ms = milliseconds(elector->leading_since, elector->promoted_at);
+			history->open_ms = milliseconds(elector->promoted_at, view->now);
+		}
 		change.history = *history;
 		elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
 	}
