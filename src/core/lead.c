@@ -186,8 +186,8 @@ elector_took(Elector *elector, bool happened, int64_t revision)
 	elector->ports->save_leadership(elector->world, &leadership);
 }
 
-static int32_t
-milliseconds(ElectorTime since, ElectorTime until)
+int32_t
+elector_milliseconds(ElectorTime since, ElectorTime until)
 {
 	return since != 0 && until > since ? (int32_t) ((until - since) / 1000) : 0;
 }
@@ -333,9 +333,9 @@ elector_act_open(Elector *elector)
 		{
 			history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
 			history->opened_at = term->opened_at;
-			history->establish_ms = milliseconds(elector->granted_at, elector->leading_since);
-			history->promote_ms = milliseconds(elector->leading_since, elector->promoted_at);
-			history->open_ms = milliseconds(elector->promoted_at, view->now);
+			history->establish_ms = elector_milliseconds(elector->granted_at, elector->leading_since);
+			history->promote_ms = elector_milliseconds(elector->leading_since, elector->promoted_at);
+			history->open_ms = elector_milliseconds(elector->promoted_at, view->now);
 		}
 		change.history = *history;
 		elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
@@ -494,6 +494,8 @@ elector_last_word(Elector *elector, ElectorChange *change)
 	if (elector->leader_revision == 0)
 		return false;
 	fill_leadership(elector, &leadership);
+	if (!elector_change_releases(&elector->cluster->leader, &leadership))
+		return false;
 	elector_change_release(change, elector->cluster, &leadership, NULL, -1);
 	return true;
 }
