@@ -187,20 +187,11 @@ static void
 act_handover(Elector *elector, const ElectorPlan *plan)
 {
 	const ElectorView *view = &elector->view;
-	ElectorErrand errand = {ELECTOR_ERRAND_RENEW, ELECTOR_LEASE_LEADER};
 
-	/*
-	 * Nobody renews while the server stops (L10).
-	 */
 	elector_save_heir(elector, view->peers[plan->target].node);
-	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
-	errand.bound = elector_session_bound(elector);
-	if (!elector->leases[ELECTOR_LEASE_LEADER].busy)
-	{
-		elector->leases[ELECTOR_LEASE_LEADER].busy = true;
-		elector->leases[ELECTOR_LEASE_LEADER].sent_at = view->now;
-		elector->ports->run(elector->world, &errand);
-	}
+
+	/* Nobody renews while the server stops (L10). */
+	elector_session_renew(elector, ELECTOR_LEASE_LEADER, view->now);
 	restart_server(elector, ELECTOR_TODO_HANDOVER, view->peers[plan->target].node, "",
 				   view->leader.term, ELECTOR_STOP_FAST);
 }

@@ -203,6 +203,13 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	return true;
 }
 
+/* It may still be a primary, and lead again without a restart. */
+static bool
+is_last_leader(const ElectorView *view, int i)
+{
+	return view->term.present && strcmp(view->peers[i].node, view->term.node) == 0;
+}
+
 int
 elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked)
 {
@@ -227,6 +234,8 @@ elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked
 		if (order == 0 || !ELECTOR_RULE(MOST_ADVANCED))
 			order = elector_priority_compare(view->peers[i].answer.priority,
 											 view->peers[best].answer.priority);
+		if (order == 0)
+			order = is_last_leader(view, i) - is_last_leader(view, best);
 		if (order > 0 || (order == 0 && i == view->self))
 			best = i;
 	}

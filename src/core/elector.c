@@ -36,6 +36,9 @@
 /* How often a node looks whether the others can come in. */
 #define OWN_ACCESS_INTERVAL ((ElectorTime) 10 * 1000000)
 
+/* An etcd that comes and goes is not worth a line more often. */
+#define NOTES_APART ((ElectorTime) 10 * 1000000)
+
 /* Look again after this time, whatever else happens. */
 void
 elector_poll(Elector *elector, ElectorTime interval)
@@ -66,6 +69,16 @@ elector_note_term(Elector *elector, ElectorNoteKind kind, uint64_t term)
 	ElectorNote note = {kind, term, "", ""};
 
 	elector->ports->note(elector->world, &note);
+}
+
+/* Is it worth a note again?  Then this was one. */
+bool
+elector_note_apart(ElectorTime *noted_at, ElectorTime now)
+{
+	if (*noted_at != 0 && now < *noted_at + NOTES_APART)
+		return false;
+	*noted_at = now;
+	return true;
 }
 
 void
@@ -337,6 +350,10 @@ note_plan(Elector *elector, const ElectorPlan *plan)
 	if ((quiet || plan->action == noted->action) &&
 		plan->reason == noted->reason && plan->term == noted->term)
 		return;
+	if ((plan->reason == ELECTOR_BECAUSE_LEASE_UNSURE ||
+		 plan->reason == ELECTOR_BECAUSE_ETCD_UNKNOWN) &&
+		!elector_note_apart(&elector->unsure_noted_at, elector->view.now))
+		return;
 	*noted = *plan;
 	elector_note_term(elector, ELECTOR_NOTE_PLAN, plan->term);
 }
@@ -428,11 +445,9 @@ elector_finish(Elector *elector)
 
 	/* alive/<node> says that a node is there. */
 	elector_session_drop_lease(elector, ELECTOR_LEASE_ALIVE, true);
-	if (lease->id != 0 && !lease->busy)
-	{
-		lease->renew_at = 0;
-		elector_session_step(elector, elector->ports->now(elector->world));
-	}
+	if (lease->id != 0)
+		elector_session_renew(elector, ELECTOR_LEASE_LEADER,
+							  elector->ports->now(elector->world));
 }
 
 /* --- what peers say --- */

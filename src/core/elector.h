@@ -33,9 +33,7 @@ typedef struct ElectorLease
 	ElectorTime ttl;
 	ElectorTime deadline;		/* sent_at + ttl - margin; 0: not confirmed */
 	ElectorTime renew_at;
-	ElectorTime sent_at;		/* of the renewal under way */
-	uint64_t	raft_term;		/* in which that renewal was answered */
-	bool		busy;			/* a renewal is under way */
+	int			under_way;		/* renewals that have no outcome yet */
 
 	/* for elector_lease */
 	int64_t		renewals;
@@ -261,6 +259,7 @@ typedef struct Elector
 	int64_t		written;		/* revision of our own newest write */
 	bool		acting;			/* a transaction is under way */
 	bool		reachable;
+	ElectorTime silence_noted_at;	/* 0: never */
 	ElectorTime unreachable_since;
 	ElectorTime linked_since;	/* 0: it has always answered */
 	char		error[ELECTOR_TEXT_SIZE];
@@ -344,6 +343,7 @@ typedef struct Elector
 	ElectorView view;			/* what was last decided from */
 	ElectorPlan plan;
 	ElectorPlan noted;
+	ElectorTime unsure_noted_at;	/* that etcd was missed; 0: never */
 	ElectorTime poll_at;		/* something is being waited for by looking */
 	ElectorTime due;			/* when the next round is due at the latest */
 	bool		news;			/* etcd or a peer has said something */
@@ -422,12 +422,15 @@ extern void elector_poll(Elector *elector, ElectorTime interval);
 extern void elector_close_gate(Elector *elector);
 extern void elector_save_state(Elector *elector);
 extern void elector_note(Elector *elector, ElectorNoteKind kind, const char *text);
+extern bool elector_note_apart(ElectorTime *noted_at, ElectorTime now);
 extern void elector_note_term(Elector *elector, ElectorNoteKind kind, uint64_t term);
 
 /* session.c */
 extern void elector_session_step(Elector *elector, ElectorTime now);
 extern ElectorTime elector_session_next(const Elector *elector, ElectorTime now);
 extern ElectorTime elector_session_bound(const Elector *elector);
+extern void elector_session_renew(Elector *elector, ElectorLeaseKind kind,
+								  ElectorTime now);
 extern void elector_session_reload(Elector *elector);
 extern void elector_session_set_lease(Elector *elector, ElectorLeaseKind kind,
 									  const ElectorErrandResult *result);

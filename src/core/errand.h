@@ -56,6 +56,8 @@ typedef struct ElectorErrand
 	int64_t		lease;
 	int64_t		ttl;			/* seconds */
 	ElectorTime bound;			/* how long it may take in all */
+	ElectorTime renewed_at;		/* RENEW, CONFIRM: when the renewal was sent, ... */
+	uint64_t	raft_term;		/* ... and in which it was answered */
 	const ElectorChange *change;	/* valid while the errand is handed over */
 } ElectorErrand;
 

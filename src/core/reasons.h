@@ -6,7 +6,7 @@
  * Included with ELECTOR_REASON defined as what is wanted of each row.
  */
 ELECTOR_REASON(ELECTOR_BECAUSE_STOPPING, "stopping", "the server is stopping")
-ELECTOR_REASON(ELECTOR_BECAUSE_ETCD_UNKNOWN, "no etcd", "etcd does not answer; check that it runs and that pg_elector.etcd is right")
+ELECTOR_REASON(ELECTOR_BECAUSE_ETCD_UNKNOWN, "no etcd", "cannot use etcd; check that it runs, and pg_elector.etcd and the settings that go with it")
 ELECTOR_REASON(ELECTOR_BECAUSE_SYSTEM_DIFFERS, "refused", "the cluster in etcd has another system identifier: this server is no copy of it; clone it from a member with pg_basebackup, or choose another pg_elector.cluster")
 ELECTOR_REASON(ELECTOR_BECAUSE_NODE_TAKEN, "refused", "another server runs under this node's name; choose another pg_elector.node, or wait until its lease is gone if it was this server on another machine")
 ELECTOR_REASON(ELECTOR_BECAUSE_FULL, "refused", "the cluster has as many members as it can; remove one")

@@ -15,6 +15,7 @@
 #include "core/elector.h"
 #include "core/durability.h"
 #include "core/name.h"
+#include "etcd/auth.h"
 
 #include "compat.h"
 
@@ -31,6 +32,11 @@
 extern char *elector_cluster;
 extern char *elector_node;
 extern char *elector_etcd_endpoints;
+extern char *elector_etcd_ca_file;
+extern char *elector_etcd_cert_file;
+extern char *elector_etcd_key_file;
+extern char *elector_etcd_user;
+extern char *elector_etcd_password_file;
 extern char *elector_conninfo;
 extern int	elector_lease_ttl;	/* seconds */
 extern int	elector_lease_margin;	/* milliseconds */
@@ -231,6 +237,9 @@ typedef struct ElectorShared
 													 * once, before there are
 													 * processes */
 	char		upstream_conninfo[ELECTOR_CONNINFO_SIZE];
+	char		etcd_token[ELECTOR_TOKEN_SIZE]; /* for the postmaster's last act,
+												 * which reads it without the
+												 * lock: a torn one is refused */
 	char		leader[ELECTOR_NAME_SIZE];	/* "" if there is none */
 	ElectorReport self;
 	ElectorLeaseStatus lease;

@@ -79,11 +79,11 @@ port_note(void *world, const ElectorNote *note)
 			break;
 		case ELECTOR_NOTE_ETCD_SILENT:
 			ereport(LOG,
-					(errmsg("etcd does not answer: %s", note->text)));
+					(errmsg("cannot use etcd: %s", note->text)));
 			break;
 		case ELECTOR_NOTE_ETCD_BACK:
 			ereport(LOG,
-					(errmsg("etcd answers again at \"%s\"", note->text)));
+					(errmsg("etcd can be used again, at \"%s\"", note->text)));
 			break;
 		case ELECTOR_NOTE_ETCD_REFUSED:
 			ereport(DEBUG1,

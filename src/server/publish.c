@@ -149,6 +149,26 @@ describe_lease(ElectorLeaseStatus *status, const ElectorLease *lease)
 	status->rtt_us = lease->rtt_us;
 }
 
+/* A node that has never reached etcd is not among the members that it knows. */
+static void
+describe_own_row(ElectorShared *shared, const ElectorSettings *settings)
+{
+	ElectorStatusRow *row = &shared->rows[shared->nrows];
+
+	for (int i = 0; i < shared->nrows; i++)
+	{
+		if (strcmp(shared->rows[i].member.node, settings->node) == 0)
+			return;
+	}
+	if (shared->nrows == ELECTOR_MEMBERS_MAX)
+		return;
+	memset(row, 0, sizeof(*row));
+	strlcpy(row->member.node, settings->node, sizeof(row->member.node));
+	strlcpy(row->member.zone, settings->zone, sizeof(row->member.zone));
+	row->member.priority = settings->priority;
+	shared->nrows++;
+}
+
 static void
 describe_rows(ElectorShared *shared)
 {
@@ -186,6 +206,7 @@ describe_rows(ElectorShared *shared)
 					sizeof(row->report.detail));
 		shared->nrows++;
 	}
+	describe_own_row(shared, &elector->settings);
 }
 
 void
@@ -221,6 +242,7 @@ elector_publish(void)
 				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 ?
 									ELECTOR_LEASE_LEADER : ELECTOR_LEASE_ALIVE]);
 	describe_rows(shared);
+	strlcpy(shared->etcd_token, elector_etcd_token(worker->etcd), sizeof(shared->etcd_token));
 	shared->durability = view->durability;
 	shared->settings = elector->cluster->settings;
 	shared->known = elector->watching && elector->unreachable_since == 0;

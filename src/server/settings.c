@@ -22,13 +22,20 @@
 #include "utils/varlena.h"
 
 #include "core/name.h"
+#include "etcd/auth.h"
 #include "etcd/client.h"
+#include "etcd/tls.h"
 #include "pgbouncer.h"
 #include "synchronous.h"
 
 char	   *elector_cluster = NULL;
 char	   *elector_node = NULL;
 char	   *elector_etcd_endpoints = NULL;
+char	   *elector_etcd_ca_file = NULL;
+char	   *elector_etcd_cert_file = NULL;
+char	   *elector_etcd_key_file = NULL;
+char	   *elector_etcd_user = NULL;
+char	   *elector_etcd_password_file = NULL;
 char	   *elector_conninfo = NULL;
 int			elector_lease_ttl = 10;
 int			elector_lease_margin = 1000;
@@ -104,6 +111,66 @@ check_etcd(char **newval, void **extra, GucSource source)
 	GUC_check_errdetail("%s.", error);
 	GUC_check_errhint("Give the URLs of etcd's members, separated by commas, for example \"http://10.0.0.5:2379,http://10.0.0.6:2379\".");
 	return false;
+}
+
+static bool
+check_etcd_user(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) >= ELECTOR_USER_SIZE || strpbrk(*newval, "\r\n") != NULL)
+	{
+		GUC_check_errdetail("The name is longer than %d bytes or has several lines.",
+							ELECTOR_USER_SIZE - 1);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * What the file holds is looked at when the setting gets another value; that the
+ * file changes later is the elector's business.
+ */
+static bool
+check_file(const char *newval, const char *present,
+		   bool (*valid) (const char *path, char *error, size_t size))
+{
+	char		error[ELECTOR_PROBLEM_SIZE];
+
+	if (newval[0] == '\0' || (present != NULL && strcmp(newval, present) == 0))
+		return true;
+	if (strlen(newval) >= ELECTOR_PATH_SIZE)
+	{
+		GUC_check_errdetail("The path is longer than %d bytes.", ELECTOR_PATH_SIZE - 1);
+		return false;
+	}
+	if (valid(newval, error, sizeof(error)))
+		return true;
+	error[0] = pg_toupper((unsigned char) error[0]);
+	GUC_check_errdetail("%s.", error);
+	return false;
+}
+
+static bool
+check_etcd_ca_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_ca_file, elector_tls_certificates_valid);
+}
+
+static bool
+check_etcd_cert_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_cert_file, elector_tls_certificates_valid);
+}
+
+static bool
+check_etcd_key_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_key_file, elector_tls_key_valid);
+}
+
+static bool
+check_etcd_password_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_password_file, elector_auth_file_valid);
 }
 
 static bool
@@ -280,11 +347,6 @@ define_identity_settings(void)
 							   "Different on every node, and kept by its data directory.",
 							   &elector_node, "", PGC_POSTMASTER, 0,
 							   check_name, NULL, NULL);
-	DefineCustomStringVariable("pg_elector.etcd",
-							   "URLs of etcd's members, separated by commas.",
-							   NULL,
-							   &elector_etcd_endpoints, "", PGC_POSTMASTER, 0,
-							   check_etcd, NULL, NULL);
 	DefineCustomStringVariable("pg_elector.conninfo",
 							   "How the other nodes reach this one, for replication and for control.",
 							   "A libpq connection string with host, port, user and dbname.",
@@ -306,6 +368,41 @@ define_identity_settings(void)
 							NULL,
 							&elector_priority, 100, 0, 1000000, PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
+}
+
+static void
+define_etcd_settings(void)
+{
+	DefineCustomStringVariable("pg_elector.etcd",
+							   "URLs of etcd's members, separated by commas.",
+							   NULL,
+							   &elector_etcd_endpoints, "", PGC_POSTMASTER, 0,
+							   check_etcd, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_ca_file",
+							   "File with the certificates of the CAs that sign etcd's certificates.",
+							   "Empty means those that the system trusts.",
+							   &elector_etcd_ca_file, "", PGC_SIGHUP, 0,
+							   check_etcd_ca_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_cert_file",
+							   "File with this node's certificate for etcd.",
+							   "Read anew when it has changed.",
+							   &elector_etcd_cert_file, "", PGC_SIGHUP, 0,
+							   check_etcd_cert_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_key_file",
+							   "File with the key of pg_elector.etcd_cert_file.",
+							   "Others must not be able to read it; read anew when it has changed.",
+							   &elector_etcd_key_file, "", PGC_SIGHUP, 0,
+							   check_etcd_key_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_user",
+							   "User of etcd.",
+							   NULL,
+							   &elector_etcd_user, "", PGC_SIGHUP, 0,
+							   check_etcd_user, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_password_file",
+							   "File whose first line is the password of pg_elector.etcd_user.",
+							   "Others must not be able to read it; read anew when it has changed.",
+							   &elector_etcd_password_file, "", PGC_SIGHUP, 0,
+							   check_etcd_password_file, NULL, NULL);
 }
 
 static void
@@ -352,6 +449,9 @@ define_time_settings(void)
 /* Settings with a check that a configuration file can fail. */
 static const char *const checked_settings[] = {
 	"pg_elector.cluster", "pg_elector.node", "pg_elector.etcd",
+	"pg_elector.etcd_ca_file", "pg_elector.etcd_cert_file",
+	"pg_elector.etcd_key_file", "pg_elector.etcd_user",
+	"pg_elector.etcd_password_file",
 	"pg_elector.conninfo", "pg_elector.zone", "pg_elector.candidate",
 	"pg_elector.priority", "pg_elector.lease_ttl", "pg_elector.lease_margin",
 	"pg_elector.fence_timeout", "pg_elector.cold_start_wait",
@@ -401,6 +501,7 @@ elector_settings_define(void)
 		was_set[i] = GetConfigOption(checked_settings[i], true, false) != NULL;
 
 	define_identity_settings();
+	define_etcd_settings();
 	define_time_settings();
 	DefineCustomIntVariable("pg_elector.maximum_lag",
 							"A node further behind the leader than this is not elected.",
@@ -489,6 +590,33 @@ elector_settings_define(void)
 	MarkGUCPrefixReserved("pg_elector");
 }
 
+/* Settings of etcd that are good one by one, but not together. */
+static void
+check_etcd_together(void)
+{
+	char		error[ELECTOR_PROBLEM_SIZE];
+
+	if ((elector_etcd_cert_file[0] == '\0') != (elector_etcd_key_file[0] == '\0'))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"%s\" is not set", elector_etcd_key_file[0] == '\0' ?
+						"pg_elector.etcd_key_file" : "pg_elector.etcd_cert_file"),
+				 errhint("A certificate needs its key: set both pg_elector.etcd_cert_file and pg_elector.etcd_key_file, or neither.")));
+	if (elector_etcd_cert_file[0] != '\0' &&
+		!elector_tls_pair_valid(elector_etcd_cert_file, elector_etcd_key_file,
+								error, sizeof(error)))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("%s", error),
+				 errhint("Correct pg_elector.etcd_cert_file or pg_elector.etcd_key_file.")));
+	if ((elector_etcd_user[0] == '\0') != (elector_etcd_password_file[0] == '\0'))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"%s\" is not set", elector_etcd_user[0] == '\0' ?
+						"pg_elector.etcd_user" : "pg_elector.etcd_password_file"),
+				 errhint("A user of etcd needs a password: set both pg_elector.etcd_user and pg_elector.etcd_password_file, or neither.")));
+}
+
 bool
 elector_settings_complete(void)
 {
@@ -519,6 +647,7 @@ elector_settings_complete(void)
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("\"pg_elector.lease_margin\" (%d ms) must be less than \"pg_elector.lease_ttl\" (%d s)",
 						elector_lease_margin, elector_lease_ttl)));
+	check_etcd_together();
 	return true;
 }
 

@@ -166,6 +166,7 @@ check_choice(Server *server)
 		if (answer->kind == ELECTOR_ANSWER_FENCED && answer->counts && answer->candidate &&
 			answer->etcd && answer->lag_known && !answer->primary && !peer->passed_over &&
 			i != elector->view.establishing &&
+			elector_may_lead(elector->view.paused, &elector->view.term, peer->node) &&
 			(elector->settings.maximum_lag < 0 || answer->lag <= elector->settings.maximum_lag) &&
 			elector_position_compare(answer->position, chosen->answer.position) > 0)
 			world_violation(server->world, "I2", "%s is chosen at %u/%llu although %s holds %u/%llu",

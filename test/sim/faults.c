@@ -50,6 +50,7 @@ typedef enum FaultKind
 	FAULT_ETCD_DOWN,
 	FAULT_ETCD_COMPACTED,
 	FAULT_ETCD_RESTORED,		/* from a backup */
+	FAULT_ETCD_SLOW,			/* each answer by up to half of lease_ttl */
 	FAULT_SLOW,
 	FAULT_LOSS,
 	FAULT_DISK,
@@ -90,6 +91,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_ETCD_DOWN] = "etcd down",
 	[FAULT_ETCD_COMPACTED] = "etcd compacted",
 	[FAULT_ETCD_RESTORED] = "etcd restored from a backup",
+	[FAULT_ETCD_SLOW] = "etcd slow",
 	[FAULT_SLOW] = "network slow",
 	[FAULT_LOSS] = "messages lost",
 	[FAULT_DISK] = "disks stall",
@@ -143,8 +145,8 @@ static const struct
 	FaultKind	kinds[12];		/* one may be named twice */
 }			themes[THEMES] =
 {
-	[THEME_LEASE] = {8, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
-	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION}},
+	[THEME_LEASE] = {9, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
+	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION, FAULT_ETCD_SLOW}},
 	[THEME_ELECTION] = {8, {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
 	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK}},
 	[THEME_MEDDLING] = {8, {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
@@ -646,6 +648,10 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 		case FAULT_ETCD_RESTORED:
 			if (by > 0)
 				etcd_restore(world);
+			break;
+		case FAULT_ETCD_SLOW:
+			if (by > 0)
+				world->etcd_slow_until = until;
 			break;
 		case FAULT_SLOW:
 			if (by > 0)

@@ -392,6 +392,7 @@ struct World
 	int			cut_from_etcd[SIM_SERVERS_MAX][SIM_ETCD_MEMBERS];
 	int64_t		drift;			/* of clocks, at most; parts per million */
 	ElectorTime delay;			/* typical, one way */
+	ElectorTime etcd_slow_until;
 	ElectorTime slow_until;
 	ElectorTime slow_delay;
 	ElectorTime client_gap;		/* between two commits, at most ... */

@@ -267,6 +267,9 @@ check_choice(void)
 	is_chosen(&view, false, "n1", 0, "by an elector that is no member");
 	view = case_base("electing")->view;
 	view.peers[1].answer.kind = view.peers[2].answer.kind = ELECTOR_ANSWER_FENCED;
+	view.self = 2;
+	is_chosen(&view, false, "n2", 0, "the last leader among equals");
+	view.term.node[0] = '\0';
 	view.self = 1;
 	is_chosen(&view, false, "n2", 0, "itself among equals");
 	view.self = 2;
