@@ -485,19 +485,13 @@ time_or_null(int64 milliseconds, bool *null)
 							 SECS_PER_DAY * 1000) * 1000);
 }
 
-/* What to show of a member that does not answer. */
-static const char *
-silent_state(const ElectorStatusRow *row)
-{
-	return row->alive ? "unreachable" : "down";
-}
-
 Datum
 elector_status_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ElectorStatusRow *rows;
-	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+	ElectorReport own;
+	XLogRecPtr	leader_lsn;
 	int			nrows;
 
 	need_library();
@@ -510,16 +504,8 @@ elector_status_rows(PG_FUNCTION_ARGS)
 	memcpy(rows, elector_shared->rows, sizeof(ElectorStatusRow) * nrows);
 	LWLockRelease(elector_shared->lock);
 
-	for (int i = 0; i < nrows; i++)
-	{
-		if (strcmp(rows[i].member.node, elector_node) == 0)
-		{
-			elector_report_self(&rows[i].report);
-			rows[i].reported = true;
-		}
-		if (rows[i].leader && rows[i].reported)
-			leader_lsn = rows[i].report.lsn;
-	}
+	elector_report_self(&own);
+	leader_lsn = elector_rows_complete(rows, nrows, &own);
 
 	for (int i = 0; i < nrows; i++)
 	{
@@ -530,12 +516,11 @@ elector_status_rows(PG_FUNCTION_ARGS)
 
 		values[0] = CStringGetTextDatum(row->member.node);
 		values[1] = CStringGetTextDatum(row->leader ? "leader" : "follower");
-		values[2] = CStringGetTextDatum(row->reported ? report->state : silent_state(row));
+		values[2] = CStringGetTextDatum(elector_row_state(row));
 		values[3] = Int64GetDatum((int64) (row->leader ? row->leader_term : report->term));
 		values[4] = Int32GetDatum((int32) report->timeline);
 		values[5] = LSNGetDatum(report->lsn);
-		values[6] = Int64GetDatum(leader_lsn > report->lsn ?
-								  (int64) (leader_lsn - report->lsn) : 0);
+		values[6] = Int64GetDatum(elector_row_lag(row, leader_lsn));
 		values[7] = Int64GetDatum(report->lease_ms_left);
 		values[8] = Int32GetDatum(row->member.priority);
 		values[9] = CStringGetTextDatum(row->member.zone);
@@ -543,7 +528,7 @@ elector_status_rows(PG_FUNCTION_ARGS)
 		if (!row->reported)
 			nulls[3] = !row->leader;
 		nulls[4] = nulls[5] = nulls[7] = !row->reported;
-		nulls[6] = !row->reported || leader_lsn == InvalidXLogRecPtr;
+		nulls[6] = elector_row_lag(row, leader_lsn) < 0;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -597,7 +582,8 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 	ElectorDurability *record = palloc(sizeof(ElectorDurability));
 	ElectorStatusRow *rows = palloc(sizeof(ElectorStatusRow) * ELECTOR_MEMBERS_MAX);
 	char		missing[ELECTOR_TEXT_SIZE];
-	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+	ElectorReport own;
+	XLogRecPtr	leader_lsn;
 	bool		safe;
 	int			nrows;
 
@@ -612,16 +598,8 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 	memcpy(rows, elector_shared->rows, sizeof(ElectorStatusRow) * nrows);
 	LWLockRelease(elector_shared->lock);
 
-	for (int i = 0; i < nrows; i++)
-	{
-		if (strcmp(rows[i].member.node, elector_node) == 0)
-		{
-			elector_report_self(&rows[i].report);
-			rows[i].reported = true;
-		}
-		if (rows[i].leader && rows[i].reported)
-			leader_lsn = rows[i].report.lsn;
-	}
+	elector_report_self(&own);
+	leader_lsn = elector_rows_complete(rows, nrows, &own);
 	for (int i = 0; i < nrows; i++)
 	{
 		const ElectorStatusRow *row = &rows[i];
@@ -637,9 +615,8 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 		values[6] = CStringGetTextDatum(row->member.durability);
 		values[7] = BoolGetDatum(is_in_rule(&record->rule, row->member.node) ||
 								 (record->changing && is_in_rule(&record->next, row->member.node)));
-		values[8] = Int64GetDatum(leader_lsn > row->report.lsn ?
-								  (int64) (leader_lsn - row->report.lsn) : 0);
-		nulls[8] = !row->reported || leader_lsn == InvalidXLogRecPtr;
+		values[8] = Int64GetDatum(elector_row_lag(row, leader_lsn));
+		nulls[8] = elector_row_lag(row, leader_lsn) < 0;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -621,12 +621,19 @@ sub _command_line
 	return $line;
 }
 
-# The process of the elector, by its title; undef when there is none.
+# A background worker, by its title; undef when there is none.
+sub process_pid
+{
+	my ($self, $node, $name) = @_;
+	my ($pid) = grep { _command_line($_) =~ /^postgres: (?:.*: )?\Q$name\E\s*$/ } $self->pids($node);
+	return $pid;
+}
+
+# The process of the elector; undef when there is none.
 sub worker_pid
 {
 	my ($self, $node) = @_;
-	my ($pid) = grep { _command_line($_) =~ /^postgres: .*pg_elector(?! slots)/ } $self->pids($node);
-	return $pid;
+	return $self->process_pid($node, 'pg_elector');
 }
 
 # Private memory of a process, in kB.
