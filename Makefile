@@ -9,6 +9,7 @@
 #	  make bench	failover times and overhead
 #	  make sim		the decisions in simulated worlds: SEEDS= FROM= JOBS=
 #	  make sim-negatives	every rule broken on purpose is found there
+#	  make chaos	a real cluster under randomized faults: SEED= FAULTS= NODES= POLICY=
 #
 # Another PostgreSQL: make PG_CONFIG=/path/to/pg_config.  With a compiler whose
 # warnings are not known yet: make WERROR=
@@ -86,7 +87,9 @@ unit: $(UNIT_PROGRAMS)
 
 build/kit/%: test/kit/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -Wno-missing-format-attribute -I$(libpq_srcdir) $< -L$(libdir) -lpq -o $@
+	$(CC) $(CFLAGS) -Wno-missing-format-attribute -I$(libpq_srcdir) $(filter %.c,$^) -L$(libdir) -lpq -o $@
+
+build/kit/client: $(wildcard test/kit/client/*.[ch])
 
 build/unit/%.o: src/%.c
 	@mkdir -p $(@D)
@@ -148,4 +151,8 @@ test:
 bench:
 	@test/bench/run
 
-.PHONY: setup demo test bench kit unit sim-programs sim sim-negatives
+chaos: kit
+	@test/chaos/run $(if $(SEED),--seed='$(SEED)') $(if $(FAULTS),--faults='$(FAULTS)') \
+		$(if $(NODES),--nodes='$(NODES)') $(if $(POLICY),--policy='$(POLICY)')
+
+.PHONY: setup demo test bench chaos kit unit sim-programs sim sim-negatives

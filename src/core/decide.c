@@ -174,6 +174,34 @@ elector_accept_order(const ElectorView *view, uint64_t term, int64_t token,
 		elector_position_compare(view->position, position) >= 0;
 }
 
+/* For what is waited for besides. */
+static ElectorPlan
+no_later_than(ElectorPlan plan, ElectorTime again)
+{
+	if (plan.action == ELECTOR_WAIT && again != 0 && (plan.again == 0 || again < plan.again))
+		plan.again = again;
+	return plan;
+}
+
+/*
+ * Until when our leadership has to be open; 0: it is, or nobody could do better, since
+ * all who are there follow us.
+ */
+static ElectorTime
+open_bound(const ElectorView *view)
+{
+	if (view->gate_open)
+		return 0;
+	if (view->recovering || elector_durability_may_lose(view))
+		return view->leading_since + PROMOTION_BOUND;
+	for (int i = 0; i < view->npeers; i++)
+	{
+		if (i != view->self && view->peers[i].alive && view->peers[i].flushed == 0)
+			return view->leading_since + ACKNOWLEDGE_BOUND;
+	}
+	return 0;
+}
+
 /* A leadership that is ours: promote, open, keep, or give up. */
 static ElectorPlan
 decide_leading(const ElectorView *view)
@@ -181,9 +209,7 @@ decide_leading(const ElectorView *view)
 	bool		ours = view->ordered && view->order_term == view->leader.term;
 	bool		recorded = view->term.present &&
 	view->term.term == view->leader.term;
-	ElectorTime bound = view->gate_open ? 0 :
-	view->leading_since + (view->recovering || elector_durability_may_lose(view) ?
-						   PROMOTION_BOUND : ACKNOWLEDGE_BOUND);
+	ElectorTime bound = open_bound(view);
 	char		names[ELECTOR_NAMES_SIZE];
 	ElectorDurability record;
 	ElectorPlan durability;
@@ -204,7 +230,7 @@ decide_leading(const ElectorView *view)
 		ELECTOR_RULE(PROMOTION_OF_THIS_TERM))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_PROMOTION_VOID);
 
-	if (!view->gate_open && view->now >= bound && ELECTOR_RULE(OPEN_IN_TIME))
+	if (bound != 0 && view->now >= bound && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN,
 							ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
 
@@ -249,20 +275,18 @@ decide_leading(const ElectorView *view)
 								 elector_look_again(view, view->leading_since));
 	}
 
-	/* One for later is no reason to leave other things. */
-	if (elector_is_requested(view) &&
-		(view->request.at <= view->wall_ms || view->request.term != view->leader.term))
-		return elector_decide_handover(view);
+	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
 	durability = elector_durability_plan(view, &record);
-	if (durability.action != ELECTOR_WAIT || durability.reason != ELECTOR_BECAUSE_LEADING)
+	if (durability.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&
+		view->handover.drain_since == 0)
 		return durability;
 	if (elector_is_requested(view))
-		return elector_decide_handover(view);
+		return no_later_than(elector_decide_handover(view), durability.again);
 
 	/* A handover that was called off leaves its lock behind. */
 	if (view->lock_since != 0)
 		return elector_plan(view, ELECTOR_UNLOCK, ELECTOR_BECAUSE_LEADER_EXISTS);
-	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
+	return durability;
 }
 
 /* Does the number of the timeline occur in the leader's history? */

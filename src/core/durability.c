@@ -25,10 +25,7 @@
 #include "rules.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define POLICIES_MAX 16
 
 /* A follower that is this close to the end of WAL has caught up. */
 #define CAUGHT_UP ((ElectorLsn) 1024 * 1024)
@@ -36,198 +33,6 @@
 /* How soon it is looked again what followers have flushed: no event tells. */
 #define LOOK_SOONEST ((ElectorTime) 2000)
 #define LOOK_LATEST ((ElectorTime) 300000)
-
-/* --- policies --- */
-
-static bool
-async_valid(const char *arguments, const char **message)
-{
-	if (arguments[0] == '\0')
-		return true;
-	*message = "\"async\" takes no number";
-	return false;
-}
-
-static bool
-async_suffices(const char *arguments, const ElectorCommitRule *rule, int leader,
-			   const bool *acknowledged)
-{
-	return true;
-}
-
-static int
-async_quorum(const char *arguments, const ElectorCommitRule *rule, int leader, bool *marked)
-{
-	return 0;
-}
-
-static bool
-number_valid(const char *arguments, const char **message)
-{
-	char	   *end;
-	long		number = strtol(arguments, &end, 10);
-
-	if (arguments[0] >= '0' && arguments[0] <= '9' && *end == '\0' &&
-		number >= 1 && number < ELECTOR_MEMBERS_MAX)
-		return true;
-	*message = "behind the policy's name belongs a number from 1 to 31";
-	return false;
-}
-
-static int
-count(const bool *set, int n)
-{
-	int			sum = 0;
-
-	for (int i = 0; i < n; i++)
-		sum += set[i];
-	return sum;
-}
-
-static bool
-any_suffices(const char *arguments, const ElectorCommitRule *rule, int leader,
-			 const bool *acknowledged)
-{
-	return count(acknowledged, rule->nmembers) >= atoi(arguments);
-}
-
-static int
-any_quorum(const char *arguments, const ElectorCommitRule *rule, int leader, bool *marked)
-{
-	for (int i = 0; i < rule->nmembers; i++)
-		marked[i] = i != leader;
-	return count(marked, rule->nmembers) >= atoi(arguments) ? atoi(arguments) : 0;
-}
-
-/* Is member i the first of the set in its zone?  Where there is none, it is alone. */
-static bool
-is_first_of_zone(const ElectorCommitRule *rule, const bool *set, int i)
-{
-	for (int j = 0; j < i; j++)
-	{
-		if (set[j] && rule->members[i].zone[0] != '\0' &&
-			strcmp(rule->members[i].zone, rule->members[j].zone) == 0)
-			return false;
-	}
-	return set[i];
-}
-
-static bool
-in_leaders_zone(const ElectorCommitRule *rule, int leader, int i)
-{
-	return leader >= 0 && rule->members[i].zone[0] != '\0' &&
-		strcmp(rule->members[i].zone, rule->members[leader].zone) == 0;
-}
-
-static int
-count_zones(const ElectorCommitRule *rule, int leader, const bool *set)
-{
-	int			zones = 0;
-
-	for (int i = 0; i < rule->nmembers; i++)
-	{
-		if (!in_leaders_zone(rule, leader, i))
-			zones += is_first_of_zone(rule, set, i);
-	}
-	return zones;
-}
-
-static bool
-zones_suffices(const char *arguments, const ElectorCommitRule *rule, int leader,
-			   const bool *acknowledged)
-{
-	return count_zones(rule, leader, acknowledged) >= atoi(arguments);
-}
-
-/*
- * PostgreSQL counts standbys, not zones.  So many that they cannot all be in fewer
- * zones: one more than there are in the biggest ones, one less than asked for.
- */
-static int
-zones_quorum(const char *arguments, const ElectorCommitRule *rule, int leader, bool *marked)
-{
-	int			sizes[ELECTOR_MEMBERS_MAX];
-	int			zones = 0;
-	int			quorum = 1;
-
-	for (int i = 0; i < rule->nmembers; i++)
-		marked[i] = i != leader && !in_leaders_zone(rule, leader, i);
-	for (int i = 0; i < rule->nmembers; i++)
-	{
-		int			place = zones;
-		int			size = 0;
-
-		if (!is_first_of_zone(rule, marked, i))
-			continue;
-		for (int j = i; j < rule->nmembers; j++)
-			size += marked[j] && (j == i || (rule->members[i].zone[0] != '\0' &&
-											 strcmp(rule->members[i].zone, rule->members[j].zone) == 0));
-		for (; place > 0 && sizes[place - 1] < size; place--)
-			sizes[place] = sizes[place - 1];
-		sizes[place] = size;
-		zones++;
-	}
-	if (zones < atoi(arguments))
-		return 0;
-	for (int i = 0; i < atoi(arguments) - 1; i++)
-		quorum += sizes[i];
-	return quorum;
-}
-
-static ElectorPolicy policies[POLICIES_MAX] = {
-	{"async", async_valid, async_suffices, async_quorum},
-	{"any", number_valid, any_suffices, any_quorum},
-	{"zones", number_valid, zones_suffices, zones_quorum}
-};
-static int	npolicies = 3;
-
-/* The policy that the text begins with, and the words behind its name. */
-static const ElectorPolicy *
-find_policy(const char *text, const char **arguments)
-{
-	size_t		length = strcspn(text, " ");
-
-	*arguments = text + length + strspn(text + length, " ");
-	for (int i = 0; i < npolicies; i++)
-	{
-		if (strlen(policies[i].name) == length && strncmp(policies[i].name, text, length) == 0)
-			return &policies[i];
-	}
-	return NULL;
-}
-
-bool
-elector_policy_register(const ElectorPolicy *policy)
-{
-	const char *arguments;
-
-	if (npolicies == POLICIES_MAX || !elector_name_valid(policy->name) ||
-		find_policy(policy->name, &arguments) != NULL)
-		return false;
-	policies[npolicies++] = *policy;
-	return true;
-}
-
-bool
-elector_policy_valid(const char *text, const char **message)
-{
-	const char *arguments;
-	const ElectorPolicy *policy = find_policy(text, &arguments);
-
-	if (strlen(text) >= ELECTOR_NAME_SIZE)
-		*message = "it is too long";
-	else if (policy == NULL)
-		*message = "there is no such policy; the library has \"async\", \"any N\" and \"zones N\"";
-	else
-		return policy->valid(arguments, message);
-	return false;
-}
-
-bool
-elector_policy_is_async(const char *text)
-{
-	return text[0] == '\0' || strcmp(text, "async") == 0;
-}
 
 /* --- the rule --- */
 
@@ -258,7 +63,7 @@ suffices(const ElectorCommitRule *rule, const char *leader, const bool *acknowle
 	if (elector_policy_is_async(rule->policy))
 		return true;
 
-	policy = find_policy(rule->policy, &arguments);
+	policy = elector_policy_find(rule->policy, &arguments);
 	if (policy == NULL)
 		return if_unknown;
 	for (int i = 0; i < rule->nmembers; i++)
@@ -277,7 +82,7 @@ bool
 elector_rule_names(const ElectorCommitRule *rule, const char *leader, char *names, size_t size)
 {
 	const char *arguments;
-	const ElectorPolicy *policy = find_policy(rule->policy, &arguments);
+	const ElectorPolicy *policy = elector_policy_find(rule->policy, &arguments);
 	bool		marked[ELECTOR_MEMBERS_MAX] = {false};
 	const char *between = "";
 	size_t		length;
@@ -309,6 +114,15 @@ elector_rule_names(const ElectorCommitRule *rule, const char *leader, char *name
 	return true;
 }
 
+/* Rules are long, and mostly empty. */
+void
+elector_rule_copy(ElectorCommitRule *to, const ElectorCommitRule *from)
+{
+	elector_copy(to->policy, from->policy, sizeof(to->policy));
+	to->nmembers = from->nmembers;
+	memcpy(to->members, from->members, (size_t) from->nmembers * sizeof(from->members[0]));
+}
+
 bool
 elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRule *b)
 {
@@ -328,12 +142,23 @@ elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRule *b)
 
 /* --- what elections ask --- */
 
+/* Does the answer tell of WAL that the candidate has, too? */
+static bool
+is_found(const ElectorView *view, int i, int candidate)
+{
+	const ElectorAnswer *answer = &view->peers[i].answer;
+
+	return answer->kind == ELECTOR_ANSWER_FENCED &&
+		(answer->counts || !ELECTOR_RULE(ANSWERS_COUNT)) &&
+		(elector_position_compare(answer->position, view->peers[candidate].answer.position) <= 0 ||
+		 !ELECTOR_RULE(AHEAD_IS_ABSENT));
+}
+
 /* Are all commits acknowledged under `leader` with the candidate? */
 static bool
 revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char *leader,
 			  int candidate, const char **missing)
 {
-	const ElectorPosition best = view->peers[candidate].answer.position;
 	bool		absent[ELECTOR_MEMBERS_MAX];
 	const char *first = "";
 
@@ -343,15 +168,14 @@ revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char
 	{
 		const ElectorPeerView *peer = &view->peers[i];
 		int			member = find_member(rule, peer->node);
-		bool		counts = peer->answer.kind == ELECTOR_ANSWER_FENCED && !peer->passed_over &&
-		(peer->answer.counts || !ELECTOR_RULE(ANSWERS_COUNT)) &&
-		(elector_position_compare(peer->answer.position, best) <= 0 ||
-		 !ELECTOR_RULE(AHEAD_IS_ABSENT));
+
+		if (!is_found(view, i, candidate))
+			continue;
 
 		/* Who led itself has all that it ever acknowledged. */
-		if (counts && strcmp(peer->node, leader) == 0)
+		if (strcmp(peer->node, leader) == 0)
 			return true;
-		if (counts && member >= 0)
+		if (member >= 0)
 			absent[member] = false;
 	}
 	if (!suffices(rule, leader, absent, true))
@@ -365,30 +189,45 @@ revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char
 	return false;
 }
 
+/*
+ * A restored etcd does not know by which rule was acknowledged lately, nor, maybe, that
+ * there was one.  Then nobody may be ahead, and all have answered (all_answered, elect.c).
+ */
+static bool
+nobody_ahead(const ElectorView *view, int candidate, const char **missing)
+{
+	for (int i = 0; i < view->npeers; i++)
+	{
+		if (view->peers[i].answer.kind == ELECTOR_ANSWER_FENCED && view->peers[i].answer.counts &&
+			!is_found(view, i, candidate))
+		{
+			*missing = view->peers[i].node;
+			return false;
+		}
+	}
+	return true;
+}
+
 bool
 elector_durability_revoked(const ElectorView *view, int candidate, const char **missing)
 {
 	const ElectorDurability *record = &view->durability;
 	const ElectorTerm *term = &view->term;
 
+	/* S7: of those that led since, none has acknowledged anything. */
+	const char *leader = ELECTOR_RULE(OPENED_LAST) ? term->opened_node : term->node;
+
 	*missing = "";
-	if (!record->present || term->opened_term == 0 || !ELECTOR_RULE(COMMITS_FOUND))
+	if (term->opened_term == 0 || !ELECTOR_RULE(COMMITS_FOUND))
 		return true;
-
-	/* One at least: a record that names none is somebody's mistake. */
-	for (int i = 0; i < term->nleaders || i == 0; i++)
-	{
-		const char *leader = term->nleaders > 0 ? term->leaders[i] : term->node;
-
-		if (!revoked_under(view, &record->rule, leader, candidate, missing))
-			return false;
-		if (record->changing && ELECTOR_RULE(BOTH_RULES) &&
-			!revoked_under(view, &record->next, leader, candidate, missing))
-			return false;
-		if (!ELECTOR_RULE(ALL_LEADERS))
-			break;
-	}
-	return true;
+	if (view->forgot_since != 0 && !elector_policy_is_async(view->policy) &&
+		!nobody_ahead(view, candidate, missing))
+		return false;
+	if (!record->present)
+		return true;
+	return revoked_under(view, &record->rule, leader, candidate, missing) &&
+		(!record->changing || !ELECTOR_RULE(BOTH_RULES) ||
+		 revoked_under(view, &record->next, leader, candidate, missing));
 }
 
 /* Neither rule asks for more than the leader's own word. */
@@ -405,7 +244,7 @@ elector_durability_may_lose(const ElectorView *view)
 	return is_async(&view->durability);
 }
 
-/* Have those of the rule's members flushed so far that it takes? */
+/* Have as many of the rule's members flushed so far as it takes?  0: follow at all. */
 static bool
 acknowledged(const ElectorView *view, const ElectorCommitRule *rule, ElectorLsn lsn)
 {
@@ -518,9 +357,9 @@ newest_rule(const ElectorDurability *record)
 static const char *
 wanted_policy(const ElectorView *view)
 {
-	if (view->policy_agreed || !view->durability.present)
+	if (view->policy_agreed)
 		return view->policy;
-	return newest_rule(&view->durability)->policy;
+	return view->durability.present ? newest_rule(&view->durability)->policy : "async";
 }
 
 /*
@@ -532,7 +371,7 @@ wanted_rule(const ElectorView *view, bool keep_absent, ElectorCommitRule *rule)
 {
 	const ElectorCommitRule *before = newest_rule(&view->durability);
 
-	memset(rule, 0, sizeof(*rule));
+	rule->nmembers = 0;
 	elector_copy(rule->policy, wanted_policy(view), sizeof(rule->policy));
 	if (elector_policy_is_async(rule->policy))
 		return;
@@ -552,17 +391,9 @@ bool
 elector_durability_served(const ElectorView *view)
 {
 	ElectorCommitRule rule;
-	bool		present[ELECTOR_MEMBERS_MAX] = {false};
 
 	wanted_rule(view, true, &rule);
-	for (int i = 0; i < view->npeers; i++)
-	{
-		int			member = find_member(&rule, view->peers[i].node);
-
-		if (member >= 0)
-			present[member] = view->peers[i].flushed != 0;
-	}
-	return elector_rule_suffices(&rule, view->node, present);
+	return acknowledged(view, &rule, 0);
 }
 
 /* What is to be in force, as things are.  True if it is less than what is wanted. */
@@ -579,7 +410,7 @@ choose_rule(const ElectorView *view, ElectorCommitRule *rule)
 		degrade = true;
 	if (degrade)
 	{
-		memset(rule, 0, sizeof(*rule));
+		rule->nmembers = 0;
 		elector_copy(rule->policy, "async", sizeof(rule->policy));
 		return !elector_policy_is_async(wanted_policy(view));
 	}
@@ -603,71 +434,132 @@ elector_durability_names(const ElectorView *view, char *names, size_t size)
 	}
 }
 
+/*
+ * A rule that holds what either of the two promises: no set that suffices for one of
+ * them does not suffice for it.  False if there is no room.
+ */
+static bool
+cover_both(const ElectorCommitRule *a, const ElectorCommitRule *b, ElectorCommitRule *both)
+{
+	const char *arguments;
+	const ElectorPolicy *policy = elector_policy_find(a->policy, &arguments);
+
+	if (elector_policy_is_async(a->policy) || elector_policy_is_async(b->policy))
+	{
+		elector_rule_copy(both, elector_policy_is_async(a->policy) ? b : a);
+		return true;
+	}
+	elector_rule_copy(both, a);
+
+	/* What other policies make of more members is their affair. */
+	if (strcmp(a->policy, b->policy) != 0 || policy == NULL || strcmp(policy->name, "any") != 0)
+		elector_copy(both->policy, "any 1", sizeof(both->policy));
+	for (int i = 0; i < b->nmembers; i++)
+	{
+		if (find_member(both, b->members[i].node) >= 0)
+			continue;
+		if (both->nmembers == ELECTOR_MEMBERS_MAX)
+			return false;
+		both->members[both->nmembers++] = b->members[i];
+	}
+	return true;
+}
+
+static void
+begin_change(const ElectorDurability *before, const ElectorCommitRule *next, bool less,
+			 ElectorDurability *record)
+{
+	if (before->present)
+		elector_rule_copy(&record->rule, &before->rule);
+	else
+		elector_copy(record->rule.policy, "async", sizeof(record->rule.policy));
+	record->present = true;
+	record->changing = ELECTOR_RULE(TWO_PHASES);
+	record->degraded = less;
+	elector_rule_copy(record->changing ? &record->next : &record->rule, next);
+}
+
+/*
+ * The followers that the next rule needs have gone before it was in force.  Then on to
+ * what is wanted now, if there are followers for that; and what was acknowledged by either
+ * of the two meanwhile stays covered.
+ */
+static bool
+change_course(const ElectorView *view, const ElectorCommitRule *wanted, bool less,
+			  ElectorDurability *record)
+{
+	const ElectorDurability *before = &view->durability;
+
+	if (elector_rule_equal(wanted, &before->next) || acknowledged(view, &before->next, 0) ||
+		!acknowledged(view, wanted, 0))
+		return false;
+	record->present = record->changing = true;
+	record->degraded = less;
+	elector_rule_copy(&record->next, wanted);
+	if (elector_rule_equal(wanted, &before->rule))
+		elector_rule_copy(&record->rule, &before->next);
+	else if (!cover_both(&before->rule, &before->next, &record->rule))
+		return false;
+	return true;
+}
+
+/* The next rule is recorded, and loaded. */
+static ElectorPlan
+finish_change(const ElectorView *view, const ElectorCommitRule *wanted, bool less,
+			  ElectorDurability *record)
+{
+	const ElectorDurability *before = &view->durability;
+
+	/* S6: the old rule stays until the next one has all of its commits. */
+	if (acknowledged(view, &before->next, view->names_barrier) ||
+		!ELECTOR_RULE(FLUSHED_BEFORE_DROPPING))
+	{
+		record->present = true;
+		record->degraded = before->degraded;
+		elector_rule_copy(&record->rule, &before->next);
+		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
+	}
+	if (change_course(view, wanted, less, record))
+		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
+	return elector_plan_wait(view, ELECTOR_BECAUSE_DURABILITY,
+							 elector_look_again(view, view->names_since));
+}
+
 ElectorPlan
 elector_durability_plan(const ElectorView *view, ElectorDurability *record)
 {
 	const ElectorDurability *before = &view->durability;
 	char		names[ELECTOR_NAMES_SIZE];
 	ElectorCommitRule wanted;
-	const ElectorCommitRule *in_force = newest_rule(before);
 	bool		less;
 
-	*record = *before;
-	elector_durability_names(view, names, sizeof(names));
-
 	/* First what is on record, whatever comes next. */
+	elector_durability_names(view, names, sizeof(names));
 	if (strcmp(names, view->names) != 0)
 		return elector_plan(view, ELECTOR_SET_NAMES, ELECTOR_BECAUSE_DURABILITY);
-	if (!before->present && elector_policy_is_async(view->policy))
+	if (!before->present && elector_policy_is_async(wanted_policy(view)))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
+
 	less = choose_rule(view, &wanted);
-
 	if (before->changing)
-	{
-		/* S6: the old rule stays until the next one has all of its commits. */
-		if (acknowledged(view, &before->next, view->names_barrier) ||
-			!ELECTOR_RULE(FLUSHED_BEFORE_DROPPING))
-		{
-			record->rule = before->next;
-			record->changing = false;
-			memset(&record->next, 0, sizeof(record->next));
-			return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
-		}
-
-		/* The followers it needs have gone: back, in the same way. */
-		if (!elector_rule_equal(&wanted, &before->next) && elector_rule_equal(&wanted, &before->rule))
-		{
-			record->next = before->rule;
-			record->rule = before->next;
-			record->degraded = less;
-			return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
-		}
-		return elector_plan_wait(view, ELECTOR_BECAUSE_DURABILITY,
-								 elector_look_again(view, view->names_since));
-	}
-
-	if (elector_rule_equal(&wanted, in_force))
+		return finish_change(view, &wanted, less, record);
+	if (elector_rule_equal(&wanted, &before->rule))
 	{
 		if (!before->present || before->degraded == less)
 			return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
+		record->present = true;
 		record->degraded = less;
+		elector_rule_copy(&record->rule, &before->rule);
 		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 	}
 
-	/* A rule that nobody could satisfy is not begun with. */
-	if (!less && !elector_rule_names(&wanted, view->node, names, sizeof(names)))
+	/*
+	 * A rule that nobody could satisfy is not begun with; nor is one of other members
+	 * that cannot be satisfied now.
+	 */
+	if ((!less && !elector_rule_names(&wanted, view->node, names, sizeof(names))) ||
+		(strcmp(wanted.policy, before->rule.policy) == 0 && !acknowledged(view, &wanted, 0)))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
-	if (!before->present)
-	{
-		memset(&record->rule, 0, sizeof(record->rule));
-		elector_copy(record->rule.policy, "async", sizeof(record->rule.policy));
-	}
-	record->present = true;
-	record->changing = ELECTOR_RULE(TWO_PHASES);
-	record->degraded = less;
-	if (record->changing)
-		record->next = wanted;
-	else
-		record->rule = wanted;
+	begin_change(before, &wanted, less, record);
 	return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 }

@@ -9,6 +9,12 @@
 
 #include "decide.h"
 
+/*
+ * The policy that the text begins with, and the words behind its name; NULL if there is
+ * none of that name here.
+ */
+extern const ElectorPolicy *elector_policy_find(const char *text, const char **arguments);
+
 /* Is it a policy, such as "any 1"?  If not, *message says why. */
 extern bool elector_policy_valid(const char *text, const char **message);
 
@@ -24,6 +30,7 @@ extern bool elector_rule_suffices(const ElectorCommitRule *rule, const char *lea
 extern bool elector_rule_names(const ElectorCommitRule *rule, const char *leader,
 							   char *names, size_t size);
 
+extern void elector_rule_copy(ElectorCommitRule *to, const ElectorCommitRule *from);
 extern bool elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRule *b);
 
 /* --- what elections ask --- */
@@ -64,7 +71,7 @@ extern void elector_durability_names(const ElectorView *view, char *names, size_
 
 /*
  * What the leader does next for that: nothing (WAIT, reason LEADING), SET_NAMES, or
- * CHANGE_RULE to *record.
+ * CHANGE_RULE to *record, which is filled only then and must be empty before.
  */
 extern ElectorPlan elector_durability_plan(const ElectorView *view, ElectorDurability *record);
 

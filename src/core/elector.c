@@ -229,13 +229,15 @@ watch_followers(Elector *elector)
 {
 	const ElectorView *view = &elector->view;
 
-	for (int i = 0; i < view->npeers; i++)
+	for (int i = 0; i < elector->nsaid && elector->leader_revision == 0; i++)
+		elector->said[i].absent_since = 0;
+	for (int i = 0; i < view->npeers && elector->leader_revision != 0; i++)
 	{
 		ElectorSaid *said = elector_said(elector, view->peers[i].node);
 
 		if (said == NULL)
 			continue;
-		if (view->peers[i].flushed != 0 || elector->leader_revision == 0)
+		if (view->peers[i].flushed != 0)
 			said->absent_since = 0;
 		else if (said->absent_since == 0)
 			said->absent_since = view->now;

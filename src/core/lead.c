@@ -68,6 +68,7 @@ fill_term(const Elector *elector, ElectorTerm *term)
 	term->etcd = elector->cluster->etcd;
 	term->timeline = order->timeline;
 	term->opened_term = before->opened_term;
+	elector_copy(term->opened_node, before->opened_node, sizeof(term->opened_node));
 	term->opened_at = before->opened_at;
 	term->opened_timeline = before->opened_timeline;
 	term->opened_from = before->opened_from;
@@ -79,11 +80,6 @@ fill_term(const Elector *elector, ElectorTerm *term)
 	}
 	term->automatic = order->automatic;
 	term->stopping_ms = -1;
-
-	/* Those since the last one that opened, and this one (S7). */
-	for (int i = 0; i < before->nleaders && term->nleaders < ELECTOR_MEMBERS_MAX - 1; i++)
-		elector_copy(term->leaders[term->nleaders++], before->leaders[i], ELECTOR_NAME_SIZE);
-	elector_copy(term->leaders[term->nleaders++], elector->settings.node, ELECTOR_NAME_SIZE);
 }
 
 static void
@@ -327,8 +323,7 @@ elector_act_open(Elector *elector)
 	term->opened_at = elector->ports->wall_ms(elector->world);
 	term->opened_from = taken_over(term, view->position);
 	term->opened_timeline = term->timeline;
-	term->nleaders = 1;
-	elector_copy(term->leaders[0], elector->settings.node, ELECTOR_NAME_SIZE);
+	elector_copy(term->opened_node, elector->settings.node, sizeof(term->opened_node));
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
 	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
 

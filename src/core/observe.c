@@ -6,6 +6,7 @@
  * signaled from here.
  */
 #include "elector.h"
+#include "durability.h"
 #include "name.h"
 #include "rules.h"
 
@@ -139,12 +140,23 @@ is_registered(const Elector *elector, const ElectorNode *self)
 		self->member.priority == settings->priority;
 }
 
+/*
+ * Long records are copied as far as they are filled, since a view is made anew in every
+ * round.
+ */
 static void
-copy_rule(ElectorCommitRule *to, const ElectorCommitRule *from)
+copy_leader(ElectorLeader *to, const ElectorLeader *from)
 {
-	elector_copy(to->policy, from->policy, sizeof(to->policy));
-	to->nmembers = from->nmembers;
-	memcpy(to->members, from->members, (size_t) from->nmembers * sizeof(from->members[0]));
+	memcpy(to, from, offsetof(ElectorLeader, conninfo));
+	elector_copy(to->conninfo, from->conninfo, sizeof(to->conninfo));
+}
+
+static void
+copy_term(ElectorTerm *to, const ElectorTerm *from)
+{
+	memcpy(to, from, offsetof(ElectorTerm, ancestors));
+	memcpy(to->ancestors, from->ancestors,
+		   (size_t) from->nancestors * sizeof(from->ancestors[0]));
 }
 
 /* The rule in force, and what the members want. */
@@ -154,13 +166,12 @@ observe_durability(const Elector *elector, ElectorView *view)
 	const ElectorCluster *cluster = elector->cluster;
 	const ElectorDurability *record = &cluster->durability;
 
-	/* Rules are long, and mostly empty. */
 	view->durability.present = record->present;
 	view->durability.changing = record->changing;
 	view->durability.degraded = record->degraded;
 	view->durability.mod_revision = record->mod_revision;
-	copy_rule(&view->durability.rule, &record->rule);
-	copy_rule(&view->durability.next, &record->next);
+	elector_rule_copy(&view->durability.rule, &record->rule);
+	elector_rule_copy(&view->durability.next, &record->next);
 
 	view->policy_agreed = true;
 	for (int i = 0; i < cluster->nnodes; i++)
@@ -187,9 +198,9 @@ observe_etcd(Elector *elector, ElectorView *view)
 	/* What we wrote last must be in what we decide from. */
 	view->known = elector->watching && cluster->complete && !elector->acting &&
 		(elector->written <= cluster->revision || !ELECTOR_RULE(SEE_OWN_WRITES));
-	view->leader = cluster->leader;
+	copy_leader(&view->leader, &cluster->leader);
+	copy_term(&view->term, &cluster->term);
 	view->election = cluster->election;
-	view->term = cluster->term;
 	view->request = cluster->request;
 	view->paused = cluster->settings.paused;
 	view->held = elector_find_hold(&cluster->settings, view->leader.term, view->wall_ms, 0) >= 0;
@@ -283,7 +294,7 @@ elector_observe(Elector *elector)
 {
 	ElectorView *view = &elector->view;
 
-	/* Peers, and a rule's members, are cleared one by one, as many as there are. */
+	/* Peers are cleared one by one, as many as there are; what follows is copied. */
 	memset(view, 0, offsetof(ElectorView, peers));
 	view->now = elector->ports->now(elector->world);
 	view->wall_ms = elector->ports->wall_ms(elector->world);

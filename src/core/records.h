@@ -77,9 +77,9 @@ typedef struct ElectorLeader
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
 	uint64_t	term;
-	char		conninfo[ELECTOR_CONNINFO_SIZE];
 	int64_t		lease;
 	int64_t		create_revision;
+	char		conninfo[ELECTOR_CONNINFO_SIZE];
 } ElectorLeader;
 
 /* election: the lock, under the elector's short lease */
@@ -120,10 +120,12 @@ typedef struct ElectorTerm
 	bool		begun;
 	ElectorLsn	lsn;
 	int			nancestors;
-	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];
 
 	bool		opened;			/* the gate was opened in this term */
-	uint64_t	opened_term;	/* newest term in which a gate was opened */
+	uint64_t	opened_term;	/* newest term in which a gate was opened ... */
+	char		opened_node[ELECTOR_NAME_SIZE];	/* ... and by whom: only its
+												 * commits were acknowledged
+												 * (S7) */
 	int64_t		opened_at;		/* milliseconds since 1970, of opened_term */
 
 	/*
@@ -135,13 +137,6 @@ typedef struct ElectorTerm
 	ElectorPosition opened_from;
 	bool		automatic;		/* nobody asked for this change (cooldown) */
 
-	/*
-	 * Leaders since, and including, the last one that opened (S7); a policy
-	 * other than async must revoke each of them.
-	 */
-	int			nleaders;
-	char		leaders[ELECTOR_MEMBERS_MAX][ELECTOR_NAME_SIZE];
-
 	/* The leader's own word that it is over (I4, S9, S14, S19). */
 	bool		released;
 	ElectorPosition released_at;	/* shutdown checkpoint; lsn 0: not known */
@@ -150,6 +145,9 @@ typedef struct ElectorTerm
 								 * milliseconds; -1: not known */
 
 	int64_t		mod_revision;
+
+	ElectorAncestor ancestors[ELECTOR_ANCESTORS_MAX];	/* mostly empty, and so
+														 * at the end */
 } ElectorTerm;
 
 /* history/<term> */

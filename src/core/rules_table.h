@@ -25,7 +25,7 @@ ELECTOR_RULE_ROW(PAST_LAST_RECORD, "an heir that has the beginning of the last r
 ELECTOR_RULE_ROW(COMMITS_FOUND, "whether acknowledged commits are with the candidate is not looked at")
 ELECTOR_RULE_ROW(AHEAD_IS_ABSENT, "a member that is ahead of the candidate counts as found (S3)")
 ELECTOR_RULE_ROW(BOTH_RULES, "an election that finds a rule half changed satisfies one of the two")
-ELECTOR_RULE_ROW(ALL_LEADERS, "a leadership that never opened hides the one before (S7)")
+ELECTOR_RULE_ROW(OPENED_LAST, "a leadership that never opened hides the one before (S7)")
 ELECTOR_RULE_ROW(TWO_PHASES, "the rule is changed in one step")
 ELECTOR_RULE_ROW(FLUSHED_BEFORE_DROPPING, "the old rule is dropped before the next one has all commits (S6)")
 ELECTOR_RULE_ROW(FLUSHED_BEFORE_OPENING, "the gate opens before an acknowledging set has the beginning of the term (S13)")

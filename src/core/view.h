@@ -91,10 +91,7 @@ typedef struct ElectorView
 	bool		known;
 	bool		registered;		/* alive/<node> is ours */
 	ElectorRefusal refusal;
-	ElectorLeader leader;
 	ElectorElection election;
-	ElectorTerm term;
-	ElectorRequest request;
 	bool		paused;			/* no automatic change */
 	bool		held;			/* no planned change */
 
@@ -164,7 +161,11 @@ typedef struct ElectorView
 	int			self;			/* index; -1: not registered */
 	ElectorPeerView peers[ELECTOR_MEMBERS_MAX];
 
-	ElectorDurability durability;	/* the rule in force, in etcd */
+	/* etcd's longer records */
+	ElectorLeader leader;
+	ElectorTerm term;
+	ElectorRequest request;
+	ElectorDurability durability;	/* the rule in force */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
 											 * all processes have loaded */
 } ElectorView;

@@ -62,6 +62,7 @@ static const ElectorField term_fields[] = {
 	ELECTOR_FIELD(ElectorTerm, lsn, ELECTOR_FIELD_LSN, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, opened, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorTerm, opened_term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorTerm, opened_node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, opened_at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorTerm, opened_timeline, ELECTOR_FIELD_UINT32, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_RENAMED_FIELD(ElectorTerm, opened_from.timeline, "opened_from_timeline",
@@ -174,24 +175,6 @@ write_ancestors(cJSON *object, const ElectorTerm *term)
 	return true;
 }
 
-static bool
-write_leaders(cJSON *object, const ElectorTerm *term)
-{
-	cJSON	   *array = cJSON_AddArrayToObject(object, "leaders");
-
-	if (array == NULL)
-		return false;
-	for (int i = 0; i < term->nleaders; i++)
-	{
-		cJSON	   *leader = cJSON_CreateString(term->leaders[i]);
-
-		if (leader == NULL)
-			return false;
-		cJSON_AddItemToArray(array, leader);
-	}
-	return true;
-}
-
 char	   *
 elector_member_to_json(const ElectorMember *member)
 {
@@ -222,7 +205,7 @@ elector_term_to_json(const ElectorTerm *term)
 	cJSON	   *object = elector_fields_write(term_fields, term);
 
 	if (object == NULL ||
-		!write_ancestors(object, term) || !write_leaders(object, term))
+		!write_ancestors(object, term))
 	{
 		cJSON_Delete(object);
 		return NULL;
@@ -325,26 +308,6 @@ read_ancestors(const cJSON *object, ElectorTerm *term)
 	return true;
 }
 
-/* Who must be revoked (S7): required, as none would mean nobody. */
-static bool
-read_leaders(const cJSON *object, ElectorTerm *term)
-{
-	const cJSON *array = elector_value_get(object, "leaders");
-	const cJSON *value;
-
-	if (!cJSON_IsArray(array))
-		return false;
-	cJSON_ArrayForEach(value, array)
-	{
-		if (term->nleaders == ELECTOR_MEMBERS_MAX ||
-			!elector_fields_string(value, term->leaders[term->nleaders], ELECTOR_NAME_SIZE) ||
-			term->leaders[term->nleaders][0] == '\0')
-			return false;
-		term->nleaders++;
-	}
-	return true;
-}
-
 bool
 elector_member_from_json(const char *json, ElectorMember *member)
 {
@@ -379,8 +342,8 @@ elector_term_from_json(const char *json, ElectorTerm *term)
 	memset(term, 0, sizeof(*term));
 	valid = elector_fields_read(object, term_fields, term) &&
 		read_ancestors(object, term) &&
-		read_leaders(object, term) &&
-		(!term->begun || term->lsn != 0);
+		(!term->begun || term->lsn != 0) &&
+		(term->opened_term == 0 || term->opened_node[0] != '\0');
 	cJSON_Delete(object);
 	if (!valid)
 		memset(term, 0, sizeof(*term));

@@ -12,7 +12,7 @@
  *	   list			names of the node's own entries
  *	   own/			those entries
  *	   new/			copies being made
- *	   slots/		replication slots of the library's
+ *	   slots/		physical replication slots
  *	   todo			the work, since pg_elector/todo may be the source's now
  *	   control		the control file as it was before a rewind
  *	   rewinding	mark: pg_rewind may have changed something
@@ -344,26 +344,33 @@ elector_hold_give_back(const ElectorHold *hold)
 	return ok;
 }
 
-/*
- * Is it one of the library's replication slots?  Those bear its name as their
- * plugin's (server/slots.c); their own names go on behind it.
- */
+/* As slot.c writes it, since there are slots; the field behind the name. */
+#define SLOT_MAGIC		0x1051CA1
+#define SLOT_DATABASE	(4 * sizeof(uint32) + NAMEDATALEN)
+
+/* Is it a physical replication slot?  Those have no database. */
 static bool
-is_own_slot(const char *path)
+is_physical_slot(const char *path)
 {
-	static const char mark[] = "pg_elector";
 	size_t		length;
 	char	   *state = elector_disk_read(psprintf("%s/state", path), SLOT_SIZE, &length);
-	bool		own = state != NULL && memmem(state, length, mark, sizeof(mark)) != NULL;
+	uint32		magic = 0;
+	Oid			database = InvalidOid;
+	bool		whole = state != NULL && length >= SLOT_DATABASE + sizeof(database);
 
+	if (whole)
+	{
+		memcpy(&magic, state, sizeof(magic));
+		memcpy(&database, state + SLOT_DATABASE, sizeof(database));
+	}
 	pg_free(state);
-	return own;
+	return whole && magic == SLOT_MAGIC && database == InvalidOid;
 }
 
 /*
- * Copy the library's replication slots, which pg_rewind and pg_basebackup remove.
- * The members still need the WAL that they keep, which comes from the source, and
- * nobody else can say how much until all have reported.
+ * Copy the physical replication slots, which pg_rewind and pg_basebackup remove.
+ * The others still need the WAL that they keep, which comes from the source, and
+ * nobody else can say how much.  What a logical one has decoded is undone.
  */
 static bool
 copy_slots(const char *from, const char *to)
@@ -377,7 +384,7 @@ copy_slots(const char *from, const char *to)
 		char	   *target = psprintf("%s/%s", to, names[i]);
 		char	   *copy = psprintf("%s.tmp", target);	/* as PostgreSQL's own */
 
-		if (is_own_slot(source) && !elector_disk_exists(target))
+		if (is_physical_slot(source) && !elector_disk_exists(target))
 			ok = elector_disk_remove_tree(copy) && elector_disk_copy(source, copy, NULL) &&
 				elector_disk_rename(copy, target);
 	}

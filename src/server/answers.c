@@ -533,7 +533,7 @@ add_refused_metrics(StringInfo text)
 		[ELECTOR_REFUSED_ANSWER] = "answer"
 	};
 
-	describe_metric(text, "refused_total", "counter", "What this node has refused because its gate was closed; answer: of a commit that nobody can vouch for.");
+	describe_metric(text, "refused_total", "counter", "What this node has refused because its gate was closed or a commit was not durable yet; answer: of a commit that nobody can vouch for.");
 	for (int kind = 0; kind < ELECTOR_REFUSED_KINDS; kind++)
 		add_sample(text, "refused_total", "what", names[kind], pg_atomic_read_u64(&elector_shared->refused[kind]));
 }

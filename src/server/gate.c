@@ -15,6 +15,8 @@
  * the client must not be told that it succeeded, so the connection ends without
  * an answer.
  *
+ * Under a durability policy a commit waits for followers, too; that is commit.c.
+ *
  * The trap: some writes do damage when refused only at commit (DROP DATABASE),
  * and some get their transaction id only after PRE_COMMIT (NOTIFY).  So
  * utilities that write are refused when they begin.
@@ -38,6 +40,7 @@
 #include "replication/logicalworker.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/ipc.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/dest.h"
@@ -115,21 +118,43 @@ refuse(ElectorRefused kind)
 }
 
 static void
-set_mark(void)
-{
-	pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], 1);
-	marked = true;
-	pg_memory_barrier();		/* pairs with elector_gate_drained() */
-}
-
-static void
 clear_mark(void)
 {
 	if (marked)
 	{
 		marked = false;
-		pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], 0);
+		pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], ELECTOR_MARK_NONE);
 	}
+}
+
+static void
+clear_mark_at_exit(int code, Datum argument)
+{
+	clear_mark();
+}
+
+/* Whoever has a mark is alive: it is cleared before the process lets go of its number. */
+static void
+set_mark(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		on_shmem_exit(clear_mark_at_exit, 0);
+		registered = true;
+	}
+	pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], ELECTOR_MARK_COMMITS);
+	marked = true;
+	pg_memory_barrier();		/* pairs with those that look at the marks */
+}
+
+/* Under a policy it will wait; the mark says that it knows. */
+static void
+begin_commit(ElectorCommitKind kind)
+{
+	if (elector_commit_begin(kind, marked) && marked)
+		pg_atomic_write_u32(&elector_shared->marks[ElectorMyProcNumber()], ELECTOR_MARK_WAITS);
 }
 
 /* Set the mark, then look. */
@@ -145,18 +170,25 @@ pass_gate(void)
 }
 
 /*
- * The commit is done and can neither be undone nor be vouched for: end the
- * connection before the client is told.
+ * The commit is done and can not be undone.  If it can not be vouched for either,
+ * end the connection before the client is told.
  */
 static void
-end_unanswered(void)
+answer_or_end(bool acknowledged)
 {
+	bool		open = elector_gate_is_open();
+
+	if (open && acknowledged)
+		return;
 	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_ANSWER], 1);
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;
 	ereport(LOG,
-			(errmsg("connection ends without an answer: the gate closed while a transaction committed")));
+			(open ?
+			 errmsg("connection ends without an answer: a commit is not acknowledged as durability policy \"%s\" wants it",
+					elector_durability) :
+			 errmsg("connection ends without an answer: the gate closed while a transaction committed")));
 }
 
 /* True if there is any, until it has ended. */
@@ -217,10 +249,22 @@ elector_gate_drained(void)
 	pg_memory_barrier();		/* pairs with set_mark() */
 	for (int i = 0; i < elector_shared->nmarks; i++)
 	{
-		if (pg_atomic_read_u32(&elector_shared->marks[i]) != 0)
+		if (pg_atomic_read_u32(&elector_shared->marks[i]) != ELECTOR_MARK_NONE)
 			return false;
 	}
 	return elector_gate_end_replication();
+}
+
+bool
+elector_gate_policy_known(void)
+{
+	pg_memory_barrier();		/* pairs with set_mark() */
+	for (int i = 0; i < elector_shared->nmarks; i++)
+	{
+		if (pg_atomic_read_u32(&elector_shared->marks[i]) == ELECTOR_MARK_COMMITS)
+			return false;
+	}
+	return true;
 }
 
 void
@@ -228,14 +272,8 @@ elector_gate_terminate(void)
 {
 	for (int i = 0; i < elector_shared->nmarks; i++)
 	{
-		int			pid = ProcGlobal->allProcs[i].pid;
-
-		if (pg_atomic_read_u32(&elector_shared->marks[i]) == 0)
-			continue;
-		if (pid == 0)
-			pg_atomic_write_u32(&elector_shared->marks[i], 0);	/* died with it set */
-		else
-			kill(pid, SIGTERM);
+		if (pg_atomic_read_u32(&elector_shared->marks[i]) != ELECTOR_MARK_NONE)
+			kill(ProcGlobal->allProcs[i].pid, SIGTERM);
 	}
 }
 
@@ -257,23 +295,32 @@ check_logical_worker(void)
 static void
 transaction_callback(XactEvent event, void *arg)
 {
+	bool		writes = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	bool		acknowledged;
+
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			check_logical_worker();
-			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
-				!IsAutoVacuumWorkerProcess())
+			if (IsAutoVacuumWorkerProcess())
+				break;			/* it tells nobody that it has committed */
+			if (writes)
 				pass_gate();
+			else if (!session_exempt)
+				elector_commit_hold_back();
+			begin_commit(event == XACT_EVENT_PRE_PREPARE ? ELECTOR_COMMIT_PREPARE :
+						 ELECTOR_COMMIT_TRANSACTION);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
-			if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
-				!IsAutoVacuumWorkerProcess() && !elector_gate_is_open())
-				end_unanswered();
+			acknowledged = elector_commit_end();
+			if (writes && !IsAutoVacuumWorkerProcess())
+				answer_or_end(acknowledged);
 			clear_mark();
 			break;
 		case XACT_EVENT_ABORT:
+			elector_commit_forget();
 			clear_mark();
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
@@ -283,13 +330,21 @@ transaction_callback(XactEvent event, void *arg)
 	}
 }
 
+/* Does what it reads reach anybody, and must it be right? */
+static bool
+gated(void)
+{
+	return !session_exempt && !IsParallelWorker() && !IsAutoVacuumWorkerProcess();
+}
+
 /* The statement gate, for everything that reads. */
 static void
 check_statement(void)
 {
-	if (session_exempt || IsParallelWorker() || IsAutoVacuumWorkerProcess())
+	if (!gated())
 		return;
 	elector_drain_pass();
+	elector_commit_await_barrier();
 	if (!reads_open())
 		refuse(ELECTOR_REFUSED_STATEMENT);
 }
@@ -313,6 +368,10 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 		previous_executor_run(query, direction, count, execute_once);
 	else
 		standard_ExecutorRun(query, direction, count, execute_once);
+
+	/* It may have waited for a row, and seen what another commit made of it. */
+	if (gated())
+		elector_commit_await_barrier();
 }
 
 /* Functions called by the fast path do not pass the executor. */
@@ -372,6 +431,13 @@ utility_decides(Node *statement)
 	return kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED;
 }
 
+static ElectorCommitKind
+decision_kind(Node *statement)
+{
+	return ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ?
+		ELECTOR_COMMIT_PREPARED : ELECTOR_COMMIT_ROLLBACK_PREPARED;
+}
+
 static void
 process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo parameters,
@@ -380,6 +446,7 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 {
 	Node	   *statement = planned->utilityStmt;
 	bool		decides = false;
+	volatile bool acknowledged = true;
 
 	if (!IsAutoVacuumWorkerProcess())
 	{
@@ -399,6 +466,8 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		pass_gate();
 	PG_TRY();
 	{
+		if (decides)
+			begin_commit(decision_kind(statement));
 		if (previous_process_utility)
 			previous_process_utility(planned, query, read_only_tree, context,
 									 parameters, environment, receiver, completion);
@@ -409,11 +478,14 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 	PG_FINALLY();
 	{
 		if (decides)
+		{
+			acknowledged = elector_commit_end();
 			clear_mark();
+		}
 	}
 	PG_END_TRY();
-	if (decides && !elector_gate_is_open())
-		end_unanswered();
+	if (decides)
+		answer_or_end(acknowledged);
 }
 
 /*
@@ -485,10 +557,4 @@ elector_gate_install(void)
 	previous_object_access = object_access_hook;
 	object_access_hook = object_access;
 	RegisterXactCallback(transaction_callback, NULL);
-}
-
-/* provisional */
-void
-elector_gate_set_durable(bool durable)
-{
 }

@@ -190,10 +190,10 @@ typedef enum ElectorRefused
  * up to which etcd's promise reaches, so a worker that stops moving them closes
  * the gate by standing still (I6).
  *
- * marks[n] is written by the backend with process number n alone: set, then a
- * full barrier, then it looks at gate_deadline.  The worker clears
- * gate_deadline, then a full barrier, then looks at the marks.  So either the
- * backend sees the gate closed or the worker sees the mark; a commit cannot
+ * marks[n], an ElectorMark, is written by the backend with process number n
+ * alone: set, then a full barrier, then it looks at gate_deadline.  The worker
+ * clears gate_deadline, then a full barrier, then looks at the marks.  So either
+ * the backend sees the gate closed or the worker sees the mark; a commit cannot
  * slip between (I2).
  *
  * startup_generation is written by the startup process from the assign hook of
@@ -212,6 +212,17 @@ typedef enum ElectorRefused
  * slots[] is written by the worker and read by the process that makes and drops
  * slots, which takes a copy when it starts.
  *
+ * durable is written by the worker, and read by backends after their mark, which
+ * then tells what was found.  The worker sets it, then a full barrier, then waits
+ * until no mark is left of a commit that may not have found it: that one would
+ * be acknowledged by the leader alone (S6).
+ *
+ * breaking counts the backends whose commit may lose its wait for the followers.
+ * A signal handler counts before that can happen, so before the commit's rows are
+ * visible; the backend stops counting after it has raised barrier_lsn.  So who has
+ * seen the rows finds one or the other (S13).  barrier_lsn is the end of the last
+ * commit whose wait was broken, and only rises.
+ *
  * Everything below `lock` is guarded by it.  calls[] is written by backends,
  * too; a call's state says whose it is.
  *
@@ -220,6 +231,13 @@ typedef enum ElectorRefused
  * have the worker wait: publication is odd while the worker writes, and another
  * number afterwards.
  */
+typedef enum ElectorMark
+{
+	ELECTOR_MARK_NONE,
+	ELECTOR_MARK_COMMITS,		/* has not looked at the policy, or there is none */
+	ELECTOR_MARK_WAITS			/* as the policy wants it */
+} ElectorMark;
+
 typedef struct ElectorShared
 {
 	pg_atomic_uint64 gate_deadline;
@@ -234,6 +252,10 @@ typedef struct ElectorShared
 	pg_atomic_uint32 announcer_proc;	/* likewise, of the announcer */
 	pg_atomic_uint32 publication;
 	pg_atomic_uint64 published_at;	/* when the worker's last round ended */
+	pg_atomic_uint32 durable;	/* 1: a policy other than async is in force,
+								 * and its synchronous_standby_names loaded */
+	pg_atomic_uint32 breaking;
+	pg_atomic_uint64 barrier_lsn;
 	pg_atomic_uint64 refused[ELECTOR_REFUSED_KINDS];	/* backends add to it */
 
 	ConditionVariable answered; /* some call's state has changed */
@@ -313,9 +335,6 @@ extern void elector_wake_announcer(void);
 extern void elector_gate_install(void);
 extern bool elector_gate_is_open(void);
 
-/* For the worker: a policy is in force, and no commit may be acknowledged with less. */
-extern void elector_gate_set_durable(bool durable);
-
 /*
  * For the worker, while the gate is closed: end the logical replication that does
  * not look at it.  True when no process of it can commit any more.
@@ -328,8 +347,42 @@ extern bool elector_gate_end_replication(void);
  */
 extern bool elector_gate_drained(void);
 
+/* For the worker: does every commit under way know that a policy is in force? */
+extern bool elector_gate_policy_known(void);
+
 /* End the backends whose commits have not. */
 extern void elector_gate_terminate(void);
+
+/* --- commits under a durability policy (commit.c) --- */
+
+typedef enum ElectorCommitKind
+{
+	ELECTOR_COMMIT_TRANSACTION,
+	ELECTOR_COMMIT_PREPARE,		/* PREPARE TRANSACTION */
+	ELECTOR_COMMIT_PREPARED,	/* COMMIT PREPARED */
+	ELECTOR_COMMIT_ROLLBACK_PREPARED
+} ElectorCommitKind;
+
+/* For the worker: a policy is in force, and no commit may be acknowledged with less. */
+extern void elector_commit_set_durable(bool durable);
+
+/*
+ * Before the commit record.  waits: it is known already that it will be waited
+ * for.  ERROR if nobody could acknowledge it.  False if no policy is in force.
+ */
+extern bool elector_commit_begin(ElectorCommitKind kind, bool waits);
+
+/* After the wait: may the client be told? */
+extern bool elector_commit_end(void);
+
+/* It came to nothing. */
+extern void elector_commit_forget(void);
+
+/* Before a statement: wait until all that it might see is durable, or ERROR. */
+extern void elector_commit_await_barrier(void);
+
+/* Before what was read is passed on otherwise: likewise, or the process ends. */
+extern void elector_commit_hold_back(void);
 
 /* --- before a planned stop (drain.c) --- */
 

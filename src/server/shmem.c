@@ -63,6 +63,9 @@ elector_shmem_startup(void)
 		pg_atomic_init_u32(&elector_shared->announcer_proc, 0);
 		pg_atomic_init_u32(&elector_shared->publication, 0);
 		pg_atomic_init_u64(&elector_shared->published_at, 0);
+		pg_atomic_init_u32(&elector_shared->durable, 0);
+		pg_atomic_init_u32(&elector_shared->breaking, 0);
+		pg_atomic_init_u64(&elector_shared->barrier_lsn, 0);
 		for (int kind = 0; kind < ELECTOR_REFUSED_KINDS; kind++)
 			pg_atomic_init_u64(&elector_shared->refused[kind], 0);
 		ConditionVariableInit(&elector_shared->answered);
@@ -75,7 +78,7 @@ elector_shmem_startup(void)
 			snprintf(elector_shared->instance + 2 * i, 3, "%02x", random[i]);
 		elector_shared->nmarks = MaxBackends;
 		for (int i = 0; i < MaxBackends; i++)
-			pg_atomic_init_u32(&elector_shared->marks[i], 0);
+			pg_atomic_init_u32(&elector_shared->marks[i], ELECTOR_MARK_NONE);
 	}
 	elector_drain_startup();
 	elector_synchronous_startup();

@@ -210,6 +210,13 @@ write_names(const char *names)
 }
 
 bool
+elector_synchronous_intact(void)
+{
+	return elector_standby_names[0] == '\0' ||
+		strcmp(SyncRepStandbyNames, elector_standby_names) == 0;
+}
+
+bool
 elector_synchronous_set(const char *names)
 {
 	bool		here = strcmp(elector_standby_names, names) == 0 &&
@@ -217,7 +224,7 @@ elector_synchronous_set(const char *names)
 
 	/* Commits must not be vouched for by names that are going. */
 	if (names[0] == '\0')
-		elector_gate_set_durable(false);
+		elector_commit_set_durable(false);
 	if (!here)
 	{
 		if (strcmp(written, names) != 0 || elector_now() >= written_at + RELOAD_INTERVAL)
@@ -228,7 +235,8 @@ elector_synchronous_set(const char *names)
 		return false;
 	if (!walsenders_loaded(names))
 		return false;
-	if (names[0] != '\0')
-		elector_gate_set_durable(true);
-	return true;
+	if (names[0] == '\0')
+		return true;
+	elector_commit_set_durable(true);
+	return elector_gate_policy_known();
 }

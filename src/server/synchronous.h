@@ -21,6 +21,9 @@ extern void elector_synchronous_enter(const char *node);
 /* For the worker: the standbys of ours that stream from here. */
 extern void elector_synchronous_look(ElectorServer *server);
 
+/* For the worker: does synchronous_standby_names say what the library has put there? */
+extern bool elector_synchronous_intact(void);
+
 /*
  * For the worker: have commits wait for these names; "" for none.  One step; true when
  * every process that releases commits has loaded them.

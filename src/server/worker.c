@@ -35,6 +35,7 @@
 
 #include "standby.h"
 #include "store.h"
+#include "synchronous.h"
 
 /* A failed rejoin is tried again after this time. */
 #define REJOIN_INTERVAL ((ElectorTime) 30 * 1000000)
@@ -251,6 +252,8 @@ one_round(void)
 		elector_ports_settings(elector);
 		elector_pgbouncer_configure();
 		elector_standby_reload();
+		if (!elector_synchronous_intact())
+			elector_forget_names(elector);
 	}
 
 	pump_etcd();

@@ -1,9 +1,9 @@
 # ElectorClients.pm
 #
 # The clients of a test and what they saw: a writer that uses the cluster as an
-# application does, probers that try each server by itself, and a psql session
-# that stays open.  The work is done by client.c; here are its wrappers and the
-# checks of its logs.
+# application does, probers that try each server by itself, users of registers,
+# and a psql session that stays open.  The work is done by client.c; here are its
+# wrappers and the checks of its logs.
 #
 # What the logs can prove, and what they cannot:
 #
@@ -311,6 +311,88 @@ sub check
 }
 
 #--------------------------------------------------------------------------
+package ElectorRegisters;
+
+our @ISA = qw(ElectorClient);
+
+use ElectorProcess qw(spawn now_us run_command);
+use Test::More ();
+
+# Clients that share a few registers: some through all hosts, and some on each node by
+# itself, over its Unix socket.  The latter are patient, so that an answer that comes
+# after a pause is seen.
+# Options: registers, through (how many clients use all hosts), on_each, interval_ms
+sub new
+{
+	my ($class, $cluster, %opts) = @_;
+	my $self = ElectorClient::_new($class, $cluster, 'registers');
+	my @clients = (map { [ 'all', $cluster->conninfo_all, 1000 ] } 1 .. $opts{through} // 3);
+
+	foreach my $node ($cluster->nodes)
+	{
+		push @clients, map { [ $node, $cluster->conninfo($node, user => 'app') . ' target_session_attrs=read-write', 30000 ] }
+		  1 .. $opts{on_each} // 1;
+	}
+	$self->{registers} = $opts{registers} // 8;
+	foreach my $number (1 .. @clients)
+	{
+		my ($node, $conninfo, $statement_ms) = @{ $clients[ $number - 1 ] };
+		my $log = "$self->{log}.$number";
+		$self->{logs}{$log} = $node;
+		push @{ $self->{pids} }, spawn({ log => "$self->{log}.err" },
+			$node eq 'all' ? $cluster->network->on('client') : (),
+			$cluster->client_program, 'registers', $conninfo, $log,
+			'--client', $number, '--registers', $self->{registers},
+			'--interval-ms', $opts{interval_ms} // 5, '--statement-ms', $statement_ms,
+			# each attempt costs the server a process
+			'--reconnect-ms', 200);
+	}
+	$self->wait_for_acks(20);
+	return $self;
+}
+
+# acks: { node ('all', or the one it was asked on), sent, acked, what }, writes only;
+# errors: { node, at, sqlstate, where }
+sub _read
+{
+	my ($self) = @_;
+	foreach my $log (sort keys %{ $self->{logs} })
+	{
+		my $node = $self->{logs}{$log};
+		foreach my $line ($self->_new_lines($log))
+		{
+			my @f = split / /, $line, 6;
+			if ($f[0] eq '#') { push @{ $self->{errors} }, { node => $node, at => $f[1], sqlstate => $f[2], where => $f[3] } }
+			elsif ($f[2] ne '-' && $f[4] eq 'write')
+			{
+				push @{ $self->{acks} }, { node => $node, sent => $f[1], acked => $f[2], what => $f[5] };
+			}
+		}
+	}
+	return;
+}
+
+# Wait for that many more writes through all hosts.
+sub wait_for_acks
+{
+	my ($self, $count, $timeout) = @_;
+	my $from = now_us();
+	$self->{cluster}->poll_until(
+		sub { $count <= grep { $_->{node} eq 'all' && $_->{sent} >= $from } $self->acks },
+		$timeout // 60, "$count writes to registers");
+	return;
+}
+
+# What linearizable.c says of all that was done: out, ok.
+sub verdict
+{
+	my ($self) = @_;
+	my $directory = $self->{cluster}->client_program =~ s{/[^/]*$}{}r;
+	$self->stop;
+	return run_command({ timeout => 300 }, "$directory/linearizable", sort keys %{ $self->{logs} });
+}
+
+#--------------------------------------------------------------------------
 package ElectorSession;
 
 use ElectorProcess qw(now wait_gone);
@@ -396,6 +478,9 @@ sub query
 	$self->send($sql);
 	return $self->finish($timeout);
 }
+
+# The process of its backend; to be asked for while it has nothing to do.
+sub backend { my ($self) = @_; return $self->{backend} //= $self->query('SELECT pg_backend_pid()')->{out} }
 
 sub stop
 {

@@ -357,7 +357,8 @@ $cluster->etcdctl('put', "--lease=$lease", $cluster->prefix . 'leader', encode_j
 	node => 'n2', instance => 'b', term => '2', conninfo => $cluster->node_conninfo('n2') }));
 my $leader = decode_json($cluster->etcdctl('get', $cluster->prefix . 'leader', '-w', 'json'))->{kvs}[0];
 chown_create('n1', 'pg_elector/leadership', "pg_elector leadership 1\nnode = n2\ninstance = b\nterm = 2\n"
-	  . "lease = $leader->{lease}\ncreate_revision = $leader->{create_revision}\nend\n");
+	  . "lease = $leader->{lease}\ncreate_revision = $leader->{create_revision}\n"
+	  . "heir = \nstopped_at = 0\nend\n");
 chown_create('n1', '../n1.pg_elector/todo', read_file("$hold/todo") =~ s/^source = .*/source = host=127.0.0.1 port=1/mr);
 $cluster->stop('n2');
 $pid = program(mode => 'clone', node => 'n2');

@@ -38,10 +38,11 @@ sub lead
 		term => "$term", node => 'n1', instance => 'a', lease => $decimal, timeline => 1,
 		begun => JSON::PP::true, lsn => '0/1000028', opened => JSON::PP::true, opened_at => '1',
 		automatic => JSON::PP::false, released => JSON::PP::false,
-		ancestors => [], leaders => ['n1'] }));
+		ancestors => [] }));
 	my $got = decode_json($cluster->etcdctl('get', "${prefix}leader", '-w', 'json'));
 	write_own('leadership', "pg_elector leadership 1\nnode = n1\ninstance = a\nterm = $term\n"
-		  . "lease = $decimal\ncreate_revision = " . ($opts{revision} // $got->{kvs}[0]{create_revision}) . "\nend\n");
+		  . "lease = $decimal\ncreate_revision = " . ($opts{revision} // $got->{kvs}[0]{create_revision})
+		  . "\nheir = " . ($opts{heir} // "") . "\nstopped_at = 0\nend\n");
 	return $lease;
 }
 
@@ -71,7 +72,7 @@ sub lease_lives
 use Math::BigInt;
 
 # A handover: the proof, and the heir.
-my $lease = lead(7);
+my $lease = lead(7, heir => 'n2');
 write_own('todo', "pg_elector todo 1\nnode = n1\nkind = handover\nterm = 7\nleader = n2\nsource = \nend\n");
 $cluster->stop('n1');
 my $control = must_run({}, $cluster->bindir . '/pg_controldata', $data);

@@ -509,7 +509,7 @@ commit(World *world, const Server *server, const Request *request,
 	if (change->keys[ELECTOR_KEY_LEADER].write == ELECTOR_WRITE_DELETE && request->program)
 		check_key_deleted(world, server);
 	if (request->errand.deed == ELECTOR_DEED_RULE)
-		check_rule(world, server, etcd_durability(world), &change->durability);
+		promises_rule(world, server, etcd_durability(world), &change->durability);
 	if (request->errand.deed == ELECTOR_DEED_OPEN || request->errand.deed == ELECTOR_DEED_BEGIN)
 		check_begun(world, server, &change->term);
 	for (int key = 0; key < ELECTOR_KEY_HISTORY; key++)
@@ -1071,6 +1071,7 @@ etcd_restore(World *world)
 	etcd->compacted = etcd->revision;
 	etcd->incarnation++;
 	etcd->raft_term++;
+	world->restored = true;
 	for (int i = 0; i < SIM_ETCD_MEMBERS; i++)
 		break_watches(world, i, MS, 5 * MS);
 }

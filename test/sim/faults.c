@@ -32,6 +32,10 @@ typedef enum FaultKind
 	FAULT_CANCEL,				/* of a switchover */
 	FAULT_PAUSE,				/* of the cluster, by the operator */
 	FAULT_POLICY,				/* another one is set, on one node after the other */
+	FAULT_LAG,					/* a standby gets no WAL */
+	FAULT_DOUBLE,				/* the leader fails, and all who have its newest
+								 * commit: power */
+	FAULT_DOUBLE_CUT,			/* likewise: cut off */
 	FAULT_CUT_PAIR,
 	FAULT_CUT_ONE_WAY,
 	FAULT_CUT_PEERS,			/* from all other nodes */
@@ -70,6 +74,9 @@ static const char *const names[FAULTS] = {
 	[FAULT_CANCEL] = "switchover canceled",
 	[FAULT_PAUSE] = "cluster paused",
 	[FAULT_POLICY] = "policy changed",
+	[FAULT_LAG] = "no WAL arrives",
+	[FAULT_DOUBLE] = "leader and those with its commits down",
+	[FAULT_DOUBLE_CUT] = "leader and those with its commits cut off",
 	[FAULT_CUT_PAIR] = "pair cut",
 	[FAULT_CUT_ONE_WAY] = "cut one way",
 	[FAULT_CUT_PEERS] = "cut off from its peers",
@@ -102,7 +109,10 @@ fault_describe(const World *world, const Fault *fault, char *text, size_t size)
 		[MOMENT_FENCED] = ", after a fence",
 		[MOMENT_TAKEN] = ", after an establishment",
 		[MOMENT_PROMOTED] = ", after a promotion",
+		[MOMENT_BEGUN] = ", after a beginning",
 		[MOMENT_OPENED] = ", after an opening",
+		[MOMENT_RULE] = ", after a change of the rule",
+		[MOMENT_NAMES] = ", after names were loaded",
 		[MOMENT_RELEASING] = ", after a stop"
 	};
 
@@ -127,17 +137,23 @@ duration(Chance *chance)
  * Worlds have themes: some faults matter only together, and close together.
  * THEME_ANY draws its kinds by lot.
  */
-static const FaultKind themes[THEMES][8] = {
-	[THEME_LEASE] = {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
-	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION},
-	[THEME_ELECTION] = {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
-	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK},
-	[THEME_MEDDLING] = {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
-	FAULT_ETCD_RESTORED, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW},
-	[THEME_DURABILITY] = {FAULT_POLICY, FAULT_KILL_POSTMASTER, FAULT_CUT_PAIR, FAULT_CUT_NODE,
-	FAULT_POWER, FAULT_CUT_PEERS, FAULT_PAUSE_ELECTOR, FAULT_POLICY},
-	[THEME_HANDOVER] = {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
-	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}
+static const struct
+{
+	int			count;
+	FaultKind	kinds[12];		/* one may be named twice */
+}			themes[THEMES] =
+{
+	[THEME_LEASE] = {8, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
+	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION}},
+	[THEME_ELECTION] = {8, {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
+	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK}},
+	[THEME_MEDDLING] = {8, {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
+	FAULT_ETCD_RESTORED, FAULT_PAUSE_MACHINE, FAULT_RESTORE, FAULT_SLOW}},
+	[THEME_DURABILITY] = {12, {FAULT_LAG, FAULT_DOUBLE, FAULT_POLICY, FAULT_CUT_NODE, FAULT_POWER,
+	FAULT_DOUBLE_CUT, FAULT_LAG, FAULT_PAUSE_ELECTOR, FAULT_KILL_POSTMASTER, FAULT_CUT_PAIR,
+	FAULT_CUT_PEERS, FAULT_CUT_ETCD}},
+	[THEME_HANDOVER] = {8, {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
+	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}}
 };
 
 static int
@@ -146,11 +162,34 @@ choose_kind(const World *world, Chance *chance, const bool *used)
 	int			kind;
 
 	if (world->theme != THEME_ANY)
-		return themes[world->theme][chance_between(chance, 0, 7)];
+		return themes[world->theme].kinds[chance_between(chance, 0,
+														 themes[world->theme].count - 1)];
 	do
 		kind = (int) chance_between(chance, 0, FAULTS - 1);
 	while (!used[kind]);
 	return kind;
+}
+
+static ElectorTime
+how_long(const World *world, Chance *chance)
+{
+	if (world->theme == THEME_LEASE)
+		return chance_between(chance, 1, 3 * world->settings[0].lease_ttl);
+	if (world->theme == THEME_DURABILITY && !chance_one_in(chance, 4))
+		return chance_between(chance, 200, chance_one_in(chance, 2) ? 8000 : 25000) * MS;
+	return duration(chance);
+}
+
+static ElectorTime
+how_much_later(const World *world, Chance *chance)
+{
+	if (world->theme == THEME_LEASE && !chance_one_in(chance, 4))
+		return chance_between(chance, 1, world->settings[0].lease_ttl);
+	if (world->theme == THEME_DURABILITY && !chance_one_in(chance, 4))
+		return chance_between(chance, 1, chance_one_in(chance, 2) ? 800 : 6000) * MS;
+	if (chance_one_in(chance, 2))
+		return duration(chance) / 4;
+	return chance_between(chance, 1, 60) * SEC;
 }
 
 int
@@ -158,7 +197,8 @@ faults_plan(World *world, Fault *faults)
 {
 	Chance		chance = {world->seed * UINT64_C(0x9fb21c651e98df25) + 7};
 	bool		used[FAULTS];
-	int			count = (int) chance_between(&chance, 1, world->theme == THEME_LEASE ? 40 : 14);
+	int			count = (int) chance_between(&chance, 1, world->theme == THEME_LEASE ? 40 :
+											 world->theme == THEME_DURABILITY ? 25 : 14);
 	ElectorTime at = chance_between(&chance, 5, 30) * SEC;
 	int			nused = 0;
 	bool		meddled = false;
@@ -186,22 +226,18 @@ faults_plan(World *world, Fault *faults)
 			meddled = true;
 		}
 		fault->at = at;
-		if (chance_one_in(&chance, 3))
+		if (chance_one_in(&chance, world->theme == THEME_DURABILITY ? 2 : 3))
 		{
 			fault->moment = (Moment) chance_between(&chance, 1, MOMENTS - 1);
 			fault->after = chance_between(&chance, 0, chance_one_in(&chance, 3) ? 1000 : 60) * MS;
 		}
-		fault->lasts = world->theme == THEME_LEASE ?
-			chance_between(&chance, 1, 3 * world->settings[0].lease_ttl) : duration(&chance);
+		fault->lasts = how_long(world, &chance);
 		fault->a = (int) chance_between(&chance, 0, world->nnodes - 1);
 		if (fault->moment != MOMENT_ANY && chance_one_in(&chance, 2))
 			fault->a = -1;
 		fault->b = (int) chance_between(&chance, 0, world->nnodes - 1);
 		fault->amount = chance_between(&chance, 1, 100);
-		at += world->theme == THEME_LEASE && !chance_one_in(&chance, 4) ?
-			chance_between(&chance, 1, world->settings[0].lease_ttl) :
-			chance_one_in(&chance, 2) ? duration(&chance) / 4 :
-			chance_between(&chance, 1, 60) * SEC;
+		at += how_much_later(world, &chance);
 	}
 
 	/* Of the seed alone, not of which faults are left. */
@@ -330,6 +366,7 @@ restore(Server *server)
 		server_kill(server);
 	if (server->backup_lsn == 0)
 		return;
+	server->world->restored = true;
 	server->branch = server->backup_branch;
 	server->lsn = server->backup_lsn;
 	server->state = server->backup_state;
@@ -347,6 +384,67 @@ back_up(Server *server)
 	server->backup_branch = server->branch;
 	server->backup_lsn = server->lsn;
 	server->backup_state = server->state;
+}
+
+static bool
+holds(const Server *server, int branch, ElectorLsn lsn)
+{
+	return server_on_history(server->world, branch, lsn, server->branch) &&
+		(server->branch != branch || server->lsn >= lsn);
+}
+
+/*
+ * The leader, and all who have its newest commit.  Where everybody has it, the one of
+ * that number stays.
+ */
+static uint32_t
+those_with_its_commits(const World *world, int stays)
+{
+	const ElectorLeader *leader = etcd_leader(world);
+	const Server *server;
+	uint32_t	mask;
+	int			count = 1;
+
+	if (leader == NULL)
+		return 0;
+	server = &world->servers[leader->node[1] - '1'];
+	mask = 1u << server->index;
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		if (i != server->index &&
+			holds(&world->servers[i], server->branch, world->branches[server->branch].written))
+		{
+			mask |= 1u << i;
+			count++;
+		}
+	}
+	if (count == world->nnodes && stays != server->index)
+		mask &= ~(1u << stays);
+	return mask;
+}
+
+static void
+fail_together(World *world, const Fault *fault, int by, bool power)
+{
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		if ((fault->servers & (1u << i)) == 0)
+			continue;
+		if (!power)
+		{
+			cut_peers(world, i, by);
+			cut_etcd(world, i, by, true, true);
+		}
+		else if (by > 0)
+		{
+			server_kill(&world->servers[i]);
+			world->servers[i].boot = ++world->next_number;
+		}
+
+		/* The rest starts when all is over. */
+		else if (fault->amount % 3 == 0 || (fault->amount >> (i + 2)) % 2 == 0)
+			server_start(&world->servers[i]);
+	}
 }
 
 /* A copy of its data directory starts on another machine (S9). */
@@ -472,6 +570,18 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 			break;
 		case FAULT_POLICY:
 			change_policy(world, fault, by);
+			break;
+		case FAULT_LAG:
+			if (by > 0)
+				server->lags_until = until;
+			else
+				server_wal_flushed_by_all(world);
+			break;
+		case FAULT_DOUBLE:
+			fail_together(world, fault, by, true);
+			break;
+		case FAULT_DOUBLE_CUT:
+			fail_together(world, fault, by, false);
 			break;
 		case FAULT_CUT_PAIR:
 			if (server->index == fault->b)
@@ -618,6 +728,7 @@ fault_begins(World *world, Server *actor, void *payload, int64_t number)
 		  (long long) (fault->lasts / MS));
 	world->counters.faults++;
 	world->busy_until = end + BUSY;
+	fault->servers = those_with_its_commits(world, fault->b);
 	apply_fault(world, fault, server, 1);
 	ending = malloc(sizeof(Ending));
 	ending->fault = *fault;

@@ -334,7 +334,7 @@ theme_of(const char *name)
 		{"COMMITS_FOUND", THEME_DURABILITY},
 		{"AHEAD_IS_ABSENT", THEME_DURABILITY},
 		{"BOTH_RULES", THEME_DURABILITY},
-		{"ALL_LEADERS", THEME_DURABILITY},
+		{"OPENED_LAST", THEME_DURABILITY},
 		{"TWO_PHASES", THEME_DURABILITY},
 		{"FLUSHED_BEFORE_DROPPING", THEME_DURABILITY},
 		{"FLUSHED_BEFORE_OPENING", THEME_DURABILITY},
@@ -355,7 +355,7 @@ is_rare(const char *name)
 {
 	const char *const rare[] = {"PROMOTION_OF_THIS_TERM", "ALLOTTED_WHEN_WON", "OPEN_UNFENCED",
 	"STRAY_AT_START", "TERM_AT_UPSTREAM",
-		"BOTH_RULES", "ALL_LEADERS", "TWO_PHASES", "FLUSHED_BEFORE_DROPPING",
+		"BOTH_RULES", "OPENED_LAST", "TWO_PHASES", "FLUSHED_BEFORE_DROPPING",
 		"FLUSHED_BEFORE_OPENING", "NAMES_BEFORE_PROMOTING", "WHOLE_WORD"
 	};
 
@@ -375,7 +375,8 @@ try_rule(const Options *options, const Negative *negative)
 	double		began = seconds_now();
 
 	some.seeds = options->limit;
-	world_theme = theme_of(negative->name);
+	if (options->theme == NULL)
+		world_theme = world_only_loss ? THEME_DURABILITY : theme_of(negative->name);
 	run_jobs(&some, &all);
 	if (all.found && !is_fine_unbroken(all.seed))
 	{
@@ -474,6 +475,7 @@ main(int argc, char **argv)
 		{"limit", required_argument, NULL, 'l'},
 		{"rare", no_argument, NULL, 'R'},
 		{"theme", required_argument, NULL, 'm'},
+		{"lost", no_argument, NULL, 'o'},
 		{NULL, 0, NULL, 0}
 	};
 	Options		options = {.from = 1,.seeds = 1000,.jobs = 1,.limit = 20000};
@@ -521,6 +523,9 @@ main(int argc, char **argv)
 			case 'm':
 				options.theme = optarg;
 				break;
+			case 'o':
+				world_only_loss = true;
+				break;
 			case 'l':
 				options.limit = strtoll(optarg, NULL, 10);
 				break;
@@ -535,6 +540,7 @@ main(int argc, char **argv)
 				JOBS_MAX);
 		return 2;
 	}
+	promises_register();
 	if (options.rule != NULL && options.one)
 		break_rule(options.rule);
 	if (options.theme != NULL)

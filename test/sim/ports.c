@@ -664,7 +664,10 @@ port_set_names(void *world, const char *names)
 {
 	Server	   *server = world;
 
-	return step(server) && commits_set_names(server, names);
+	if (!step(server) || !commits_set_names(server, names))
+		return false;
+	faults_moment(server->world, server, MOMENT_NAMES);
+	return true;
 }
 
 /* --- the gate --- */

@@ -256,6 +256,13 @@ wal_arrives(World *world, Server *server, void *payload, int64_t number)
 		server->replayed = server->lsn;
 }
 
+static bool
+has_backends(const Server *server)
+{
+	return server->phase == PHASE_PRIMARY ||
+		(server->phase == PHASE_ORPHANED && server->was_primary);
+}
+
 /* WAL is on the disk: walsenders send it. */
 void
 server_wal_flushed(Server *server)
@@ -268,13 +275,24 @@ server_wal_flushed(Server *server)
 		WalMessage *message;
 
 		if (!follower->streaming || follower->upstream != server->index ||
-			follower->upstream_life != server->life || !world_linked(world, server, follower))
+			follower->upstream_life != server->life || !world_linked(world, server, follower) ||
+			follower->lags_until > world->now)
 			continue;
 		message = malloc(sizeof(WalMessage));
 		message->branch = server->branch;
 		message->lsn = message->end = server->lsn;
-		world_later(world, follower, world->now + world_transit(world), wal_arrives,
-					message, (int64_t) follower->stream);
+		world_later(world, follower, world->now + follower->wal_delay + world_transit(world),
+					wal_arrives, message, (int64_t) follower->stream);
+	}
+}
+
+void
+server_wal_flushed_by_all(World *world)
+{
+	for (int i = 0; i < world->nservers; i++)
+	{
+		if (has_backends(&world->servers[i]))
+			server_wal_flushed(&world->servers[i]);
 	}
 }
 
@@ -284,13 +302,6 @@ static bool
 gate_is_open(const Server *server)
 {
 	return server_local(server, server->world->now) < server->gate;
-}
-
-static bool
-has_backends(const Server *server)
-{
-	return server->phase == PHASE_PRIMARY ||
-		(server->phase == PHASE_ORPHANED && server->was_primary);
 }
 
 /* Nothing holds the commit up any more: look once more, and tell the client. */
@@ -314,6 +325,7 @@ commit_ends(World *world, Server *server, void *payload, int64_t number)
 		return;
 	}
 	server->lsn += COMMIT_SIZE;
+	world->branches[server->branch].written = server->lsn;
 	server_wal_flushed(server);
 	check_flushed(server);
 	if (world->synchronous)
@@ -472,6 +484,12 @@ server_create(World *world, int index, int node)
 	if (!WORLD_RULE(DRIFT))
 		server->drift *= 6;
 	server->endpoint = (int) chance_between(&world->chance, 0, SIM_ETCD_MEMBERS - 1);
+	if (world->theme == THEME_DURABILITY)
+	{
+		const ElectorTime delays[] = {0, 0, 0, 30 * MS, 300 * MS};
+
+		server->wal_delay = delays[chance_between(&world->chance, 0, 4)];
+	}
 }
 
 /* --- dying --- */

@@ -138,7 +138,8 @@ typedef struct Branch
 	ElectorLsn	lsn;
 	uint64_t	term;			/* for which it was promoted; 0: by hand */
 	uint64_t	newest_term;	/* that was led on it */
-	ElectorLsn	told;			/* newest commit acknowledged on it ... */
+	ElectorLsn	written;		/* newest commit on a disk ... */
+	ElectorLsn	told;			/* ... and newest one acknowledged on it ... */
 	ElectorLsn	promised;		/* ... and under a policy: never to be lost */
 } Branch;
 
@@ -240,6 +241,8 @@ struct Server
 	uint32_t	upstream_life;	/* to which life of the upstream */
 	ElectorLsn	told_end;
 	ElectorTime told_at;		/* local */
+	ElectorTime wal_delay;		/* what it streams comes so much later ... */
+	ElectorTime lags_until;		/* ... and not at all before */
 	ElectorTime checkpoint_done;	/* of a requested checkpoint; true */
 
 	/* shared memory */
@@ -313,7 +316,10 @@ typedef enum Moment
 	MOMENT_FENCED,
 	MOMENT_TAKEN,
 	MOMENT_PROMOTED,
+	MOMENT_BEGUN,
 	MOMENT_OPENED,
+	MOMENT_RULE,				/* another durability rule is in etcd */
+	MOMENT_NAMES,				/* and loaded */
 	MOMENT_RELEASING,
 	MOMENTS
 } Moment;
@@ -341,6 +347,7 @@ typedef struct Fault
 	int			b;
 	int64_t		amount;
 	bool		waiting;
+	uint32_t	servers;		/* that have the newest commit when it begins */
 } Fault;
 
 /* --- the world --- */
@@ -397,6 +404,7 @@ struct World
 	bool		synchronous;	/* some policy other than async is used */
 	int			nfaults;
 	Fault		faults[SIM_FAULTS_MAX];
+	int			corpse;			/* a node that stays down in the end; -1: none */
 	ElectorTime horizon;		/* no fault begins later */
 	ElectorTime calm_at;		/* the last fault is over */
 	ElectorTime bound;			/* and so long later all must be well */
@@ -406,6 +414,9 @@ struct World
 	/* for the checks */
 	uint64_t	opened_term;	/* newest term that was opened */
 	uint64_t	taken_term;
+	ElectorTime acknowledged_at;	/* the newest commit */
+	ElectorTime well_since;		/* 0: it is not */
+	bool		restored;		/* a disk or etcd is not what it was */
 	uint64_t	released_term;	/* by the last leader's own word ... */
 	int			released_branch;	/* ... with all this */
 	ElectorLsn	released_lsn;
@@ -440,6 +451,8 @@ extern void world_trace(World *world, const Server *server, const char *format,.
 			__attribute__((format(printf, 3, 4)));
 extern void world_violation(World *world, const char *invariant, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
+extern void world_loss(World *world, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
 extern void world_later(World *world, Server *server, ElectorTime at, EventFunction function,
 						void *payload, int64_t number);
 extern void world_elector_later(Server *server, ElectorTime at, EventFunction function,
@@ -502,6 +515,7 @@ extern void server_settle(Server *server);
 extern void server_connect(Server *server);
 extern void server_disconnect(Server *server);
 extern void server_wal_flushed(Server *server);
+extern void server_wal_flushed_by_all(World *world);
 extern void server_begin_clients(World *world);
 extern bool server_on_history(const World *world, int branch, ElectorLsn lsn, int of);
 extern uint32_t server_timeline(const Server *server);
@@ -536,14 +550,21 @@ extern void check_state(Server *server, const ElectorState *after);
 extern void check_stream(World *world, const Server *server);
 extern void check_flushed(const Server *server);
 extern void check_commit(World *world, const Server *server, ElectorLsn lsn);
-extern void check_rule(World *world, const Server *server, const ElectorDurability *before,
-					   const ElectorDurability *after);
 extern void check_answer(Server *server, const ElectorFenceRequest *request,
 						 const ElectorAnswer *answer);
 extern void check_received(Server *server, const Server *upstream);
 extern void check_key_deleted(World *world, const Server *server);
 extern void check_led(World *world);
+extern bool check_is_well(const World *world, const Server **who);
 extern void check_calm(World *world);
+
+/* promises.c */
+extern void promises_register(void);
+extern void promises_commit(World *world, const Server *server, ElectorLsn lsn);
+extern void promises_rule(World *world, const Server *server, const ElectorDurability *before,
+						  const ElectorDurability *after);
+extern void promises_take(World *world, const Server *server);
+extern void promises_open(World *world, const Server *server);
 
 /*
  * Rules of the world's own, broken on purpose like those of core/rules_table.h:
@@ -566,6 +587,7 @@ typedef enum WorldRule
 } WorldRule;
 
 extern int	world_broken_rule;	/* WORLD_RULES: none */
+extern bool world_only_loss;	/* nothing but commits that are lost counts */
 extern int	world_theme;		/* that all worlds have; THEMES: their own */
 
 #define WORLD_RULE(symbol) (world_broken_rule != WORLD_RULE_##symbol)

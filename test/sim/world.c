@@ -11,6 +11,9 @@
 
 #define CHUNK (256 * 1024)
 
+/* A world that is well for so long has come to its end. */
+#define WELL (20 * SEC)
+
 int			world_theme = THEMES;
 
 /* --- memory --- */
@@ -87,21 +90,41 @@ world_trace(World *world, const Server *server, const char *format,...)
 }
 
 /* The first one counts; what follows from it is no news. */
-void
-world_violation(World *world, const char *invariant, const char *format,...)
+static void
+break_invariant(World *world, const char *invariant, const char *format, va_list arguments)
 {
 	Violation  *violation = &world->violation;
-	va_list		arguments;
 
 	if (violation->found)
 		return;
 	violation->found = true;
 	violation->at = world->now;
 	snprintf(violation->invariant, sizeof(violation->invariant), "%s", invariant);
-	va_start(arguments, format);
 	vsnprintf(violation->text, sizeof(violation->text), format, arguments);
-	va_end(arguments);
 	TRACE(world, NULL, "%s BROKEN: %s", invariant, violation->text);
+}
+
+void
+world_violation(World *world, const char *invariant, const char *format,...)
+{
+	va_list		arguments;
+
+	if (world_only_loss)
+		return;
+	va_start(arguments, format);
+	break_invariant(world, invariant, format, arguments);
+	va_end(arguments);
+}
+
+/* An acknowledged commit is lost: what all the rest is for. */
+void
+world_loss(World *world, const char *format,...)
+{
+	va_list		arguments;
+
+	va_start(arguments, format);
+	break_invariant(world, "I2", format, arguments);
+	va_end(arguments);
 }
 
 /* --- events --- */
@@ -203,18 +226,23 @@ choose_margin(Chance *chance, ElectorTime ttl)
 	}
 }
 
-/* One that the members can satisfy. */
+/* One that the members can satisfy, where their zones allow it. */
 const char *
 world_policy(Chance *chance, int nnodes)
 {
-	switch (chance_between(chance, 0, 3))
+	switch (chance_between(chance, 0, 9))
 	{
 		case 0:
 			return "async";
 		case 1:
-			return nnodes > 2 ? "any 2" : "any 1";
 		case 2:
-			return "zones 1";
+			return nnodes > 2 ? "any 2" : "any 1";
+		case 3:
+		case 4:
+			return nnodes > 4 && chance_one_in(chance, 2) ? "zones 2" : "zones 1";
+		case 5:
+		case 6:
+			return "next";
 		default:
 			return "any 1";
 	}
@@ -248,7 +276,7 @@ choose_settings(World *world)
 		world->nnodes = chance_one_in(chance, 2) ? 3 : 5;
 	world->nservers = world->nnodes + 1;
 	policy = world_policy(chance, world->nnodes);
-	world->synchronous = chance_one_in(chance, 2);
+	world->synchronous = chance_one_in(chance, 2) || world->theme == THEME_DURABILITY;
 	if (!world->synchronous)
 		policy = "async";
 	for (int i = 0; i < world->nnodes; i++)
@@ -294,6 +322,30 @@ choose_settings(World *world)
 		}
 	}
 
+	if (world->theme == THEME_DURABILITY)
+	{
+		/* Members are dropped and come back all the time. */
+		ElectorTime follower_timeout = chance_between(chance, 1, chance_one_in(chance, 3) ? 60 : 10) *
+			100 * MS;
+		bool		may_degrade = chance_one_in(chance, 6);
+
+		ttl = chance_between(chance, 2, 4) * SEC;
+		margin = ttl / 10;
+		world->client_gap = chance_between(chance, 20, 400) * MS;
+		for (int i = 0; i < world->nnodes; i++)
+		{
+			world->settings[i].lease_ttl = ttl;
+			world->settings[i].lease_margin = margin;
+			world->settings[i].fence_timeout = chance_between(chance, 1, 4) * 100 * MS;
+			world->settings[i].failover_cooldown = 0;
+			world->settings[i].cold_start_wait = chance_between(chance, 0, 3) * SEC;
+			world->settings[i].follower_timeout = follower_timeout;
+			world->settings[i].may_degrade = may_degrade;
+			snprintf(world->settings[i].zone, ELECTOR_NAME_SIZE, "z%d",
+					 (int) chance_between(chance, 0, 2));
+		}
+	}
+
 	/* What the margin is for, up to a tenth; in parts per million. */
 	if (margin > ttl / 10)
 		margin = ttl / 10;
@@ -328,6 +380,21 @@ end_of_world(World *world, Server *server, void *payload, int64_t number)
 	world->stopped = true;
 }
 
+/* All faults are over, and all is well: that it stays so is seen soon. */
+static void
+looks_whether_well(World *world, Server *server, void *payload, int64_t number)
+{
+	const Server *who;
+
+	if (!check_is_well(world, &who))
+		world->well_since = 0;
+	else if (world->well_since == 0)
+		world->well_since = world->now;
+	else if (world->now >= world->well_since + WELL)
+		world->stopped = true;
+	world_later(world, NULL, world->now + SEC, looks_whether_well, NULL, 0);
+}
+
 /*
  * Run the world of this seed, to the end or until something is broken.  faults:
  * those to have; NULL: those of the seed.
@@ -341,6 +408,7 @@ world_run(World *world, uint64_t seed, const Fault *faults, int nfaults, Tracing
 	world->telling = tracing == TRACING_ALL;
 	world->chance.state = seed * UINT64_C(0x2545f4914f6cdd1d) + 1;
 	world->next_number = 1000;
+	world->corpse = -1;
 	choose_settings(world);
 	world->branches[0] = (Branch) {1, -1, 0, 0, 0};
 	world->nbranches = 1;
@@ -366,6 +434,7 @@ world_run(World *world, uint64_t seed, const Fault *faults, int nfaults, Tracing
 		world->nfaults = nfaults;
 	}
 	faults_begin(world);
+	world_later(world, NULL, world->calm_at + SEC, looks_whether_well, NULL, 0);
 	world_later(world, NULL, world->calm_at + world->open_bound, should_be_led, NULL, 0);
 	world_later(world, NULL, world->calm_at + world->bound, end_of_world, NULL, 0);
 

@@ -17,6 +17,7 @@ use Test::More;
 # No WAL is kept but by slots.
 my $cluster = ElectorCluster->new(
 	nodes    => 3,
+	ttl      => '4s',
 	reserve  => 1,
 	settings => { wal_keep_size => 0, max_wal_size => '64MB', min_wal_size => '32MB', wal_level => 'logical',
 		hot_standby_feedback => 'on' })->build;
@@ -132,19 +133,19 @@ sub switch
 	my ($from, $to) = @_;
 	my $offset = $cluster->log_offset($from);
 	my $pid    = $cluster->postmaster_pid($from);
-	my $asked;
+	my $after;
 
 	$cluster->psql($from, "SELECT elector_switchover('$to')", timeout => 30);
-	$asked = now();
 	$cluster->poll_until(
 		sub {
-			my $result = $cluster->try_psql($to, "SELECT count(*) FROM pg_stat_replication
-				WHERE application_name = '$from' AND state = 'streaming'");
-			return $result->{ok} && $result->{out} eq '1';
+			my $result = $cluster->try_psql($to, "SELECT extract(epoch FROM backend_start - opened_at)
+				FROM pg_stat_replication, (SELECT * FROM elector_history ORDER BY term DESC LIMIT 1) AS h
+				WHERE application_name = '$from' AND state = 'streaming' AND leader = '$to'");
+			$after = $result->{out};
+			return $result->{ok} && $after ne '';
 		},
 		20, "$from to stream from $to");
-	my $after = now() - $asked;
-	cmp_ok($after, '<', 2, sprintf('switchover: the old leader streams after %.3f s', $after));
+	cmp_ok($after, '<', 2, "switchover: the old leader streams $after s after the new one takes writes");
 	is($cluster->postmaster_pid($from), $pid, 'switchover: in the same process id');
 	unlike($cluster->log_since($from, $offset), qr/rewind|without replication slot|does not exist/,
 		'switchover: not rewound, and its slot was there');
@@ -216,6 +217,9 @@ move_on('n2', 'n1');
 # It parts from the others: it alone has written something.
 $cluster->cut('n1', from => ['n2']);
 $cluster->psql('n2', 'INSERT INTO rows (n) SELECT 8 FROM generate_series(1, 100)');
+$cluster->psql('n2', q{SELECT pg_create_physical_replication_slot('mine', true)});
+$cluster->psql('n2', q{SELECT pg_create_logical_replication_slot('theirs', 'test_decoding')});
+my $mine = slot('n2', 'mine', 'restart_lsn');
 $cluster->kill_postmaster('n2');
 is($cluster->wait_for_leader(exclude => 'n2'), 'n1', 'over a rewind: the one that has less leads');
 $cluster->heal('n1');
@@ -225,7 +229,9 @@ $cluster->wait_for_no_process('n2');
 $cluster->start('n2');
 $cluster->wait_for_follower('n2');
 like($cluster->log_since('n2', $offset), qr/pg_rewind: Done/, 'over a rewind: the old leader was rewound');
-wait_for_slots('n2', 'pg_elector_n1 pg_elector_n3', 'over a rewind: and has its slots');
+wait_for_slots('n2', 'mine pg_elector_n1 pg_elector_n3', 'over a rewind: and has its slots, but the logical one');
+is(slot('n2', 'mine', 'restart_lsn'), $mine, 'over a rewind: that of somebody else is as it was');
+$cluster->psql('n2', q{SELECT pg_drop_replication_slot('mine')});
 move_on('n1', 'n2');
 switch('n1', 'n2');
 move_on('n2', 'n1');

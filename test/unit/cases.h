@@ -174,6 +174,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("term.ancestors", term, CASE_ANCESTORS),
 	CASE_FIELD("term.opened", term.opened, CASE_BOOL),
 	CASE_FIELD("term.opened_term", term.opened_term, CASE_UINT64),
+	CASE_FIELD("term.opened_node", term.opened_node, CASE_TEXT),
 	CASE_FIELD("term.opened_at", term.opened_at, CASE_INT64),
 	CASE_FIELD("term.opened_from", term.opened_from, CASE_POSITION),
 	CASE_FIELD("term.automatic", term.automatic, CASE_BOOL),

@@ -143,6 +143,7 @@ build_records(ElectorView *view, const int *digit)
 	term->timeline = terms[kind].present ? 3 : 0;
 	term->begun = term->opened = terms[kind].opened;
 	term->opened_term = terms[kind].present ? (terms[kind].opened ? 5 : 4) : 0;
+	strcpy(term->opened_node, terms[kind].opened ? terms[kind].node : "n3");
 	term->released = terms[kind].released;
 	term->released_at.timeline = terms[kind].last_word ? 3 : 0;
 	term->released_at.lsn = terms[kind].last_word ? 0x5000 : 0;
