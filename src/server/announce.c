@@ -59,7 +59,10 @@
 /* Who comes to a new leader may listen a moment later: it is said again after that. */
 #define NOTIFY_AGAIN ((ElectorTime) 2 * 1000000)
 
-/* A commit that waits for its acknowledgement is given up. */
+/*
+ * The commit waits for a lock that another's may hold while that waits for its
+ * followers.  After so long it is given up; itself it waits for none.
+ */
 #define NOTIFY_BOUND 10000		/* milliseconds */
 
 /* While there is no room for another worker: how often it is tried, and for how long. */
@@ -183,7 +186,7 @@ speak_last_word(void)
 		return;
 	if (running != 0)
 		kill(running, SIGTERM);
-	if (fork() == 0)
+	if (_Fork() == 0)			/* perhaps by a signal handler */
 		become_program(&last_word, Logging_collector ? -1 : 2);
 	last_word.argv[0] = NULL;
 }

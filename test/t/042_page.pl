@@ -18,7 +18,8 @@ unless (ok(defined $browser, 'there is a browser (test/setup installs it)'))
 
 # A TTL that outlasts the start of a browser on a small machine.
 my $cluster = ElectorCluster->new(nodes => 3, ttl => '10s',
-	settings => { 'pg_elector.http_listen' => '*:8008', 'pg_elector.zone' => 'east' })->build;
+	zones => { map { $_ => 'east' } qw(n1 n2 n3) },
+	settings => { 'pg_elector.http_listen' => '*:8008' })->build;
 my $home = $cluster->base . '/browser';
 mkdir $home;
 chown $cluster->{uid}, $cluster->{gid}, $home;
