@@ -138,6 +138,10 @@ $cluster->psql('n1', 'SELECT elector_resume()');
 #
 # Metrics.
 #
+foreach my $node ($cluster->nodes)
+{
+	$cluster->poll_until(sub { metric($node, 'pg_elector_renewal_seconds_count') > 0 }, 20, "$node to renew its lease");
+}
 my %on = map { $_ => { metrics($_) } } $cluster->nodes;
 is($on{n1}{'pg_elector_role{role=leader}'}, 1, 'metrics: n1 leads');
 is($on{n2}{'pg_elector_role{role=leader}'}, 0, 'metrics: n2 does not');
@@ -149,7 +153,6 @@ foreach my $node ($cluster->nodes)
 	is($metrics{pg_elector_members}, 3, "metrics of $node: members");
 	is($metrics{pg_elector_elector_at_work}, 1, "metrics of $node: the elector is at work");
 	cmp_ok($metrics{pg_elector_lease_left_seconds}, '>', 0, "metrics of $node: lease left");
-	cmp_ok($metrics{pg_elector_renewal_seconds_count}, '>', 0, "metrics of $node: renewals");
 	cmp_ok($metrics{pg_elector_renewal_seconds_sum}, '>', 0, "metrics of $node: their time");
 	is($metrics{pg_elector_changes_total}, 1, "metrics of $node: changes");
 	ok(defined $metrics{"pg_elector_refused_total{what=$_}"}, "metrics of $node: refused $_") foreach qw(commit statement connection answer);
@@ -197,6 +200,9 @@ is($after{'pg_elector_member_leads{member=n2}'}, 1, 'switchover: who leads');
 # The elector is stopped: the gate closes by the clock, and the endpoint says so.
 #
 my $session = $cluster->session('n2');
+my $writing = $cluster->session('n2');
+$writing->query('BEGIN');
+$writing->query('INSERT INTO rows (n) VALUES (-1)');
 $cluster->stop_worker('n2');
 my $new = $cluster->poll_until(sub { (grep { http_status($cluster, $_, '/leader') == 200 } qw(n1 n3))[0] }, 20, 'another leader');
 my $stopped = http_ask($cluster, 'n2', '/leader');
@@ -204,7 +210,8 @@ is($stopped->{status}, 503, 'a leader whose elector is stopped: /leader when ano
 is($stopped->{json}{role}, 'none', 'it has no role');
 is(http_status($cluster, 'n2', $_), 503, "a leader whose elector is stopped: $_") foreach qw(/primary /follower /read-only);
 is($session->query('INSERT INTO rows (n) VALUES (-1)')->{sqlstate}, '25006', 'it takes no write');
-cmp_ok(metric('n2', 'pg_elector_refused_total{what=statement}'), '>', 0, 'and what it has refused is counted');
+is($writing->query('COMMIT')->{sqlstate}, '25006', 'nor one that had begun');
+cmp_ok(metric('n2', "pg_elector_refused_total{what=$_}"), '>', 0, "and what it has refused is counted: $_") foreach qw(statement commit);
 wait_for_http($cluster, 'n2', '/health', 503);
 is(metric('n2', 'pg_elector_elector_at_work'), 0, 'metrics: the elector is not at work');
 my $told = http_ask($cluster, 'n2', '/status')->{json};
