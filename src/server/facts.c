@@ -98,7 +98,7 @@ copy_facts(void *to)
 	facts->lease = shared->lease;
 	facts->renewals = shared->renewals;
 	facts->term = shared->term;
-	facts->paused = shared->paused;
+	facts->paused = shared->settings.paused;
 	facts->leader_end = shared->leader_end;
 	facts->leader_told_at = shared->leader_told_at;
 	facts->nrows = Max(0, Min(nrows, ELECTOR_MEMBERS_MAX));

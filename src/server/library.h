@@ -107,6 +107,7 @@ typedef enum ElectorCallKind
 	ELECTOR_CALL_RELEASE,		/* argument: which hold */
 	ELECTOR_CALL_PAUSE,			/* argument: why */
 	ELECTOR_CALL_RESUME,
+	ELECTOR_CALL_REMOVE,		/* argument: which member */
 	ELECTOR_CALL_REFRESH		/* ask the peers for fresh reports */
 } ElectorCallKind;
 
@@ -270,7 +271,6 @@ typedef struct ElectorShared
 	ElectorLeaseStatus lease;
 	ElectorRenewals renewals;
 	uint64		term;			/* newest term known */
-	bool		paused;			/* the cluster */
 	ElectorLsn	leader_end;		/* end of WAL that the leader told last ... */
 	ElectorTime leader_told_at; /* ... which was then; 0: not yet */
 	int			nrows;

@@ -252,7 +252,6 @@ elector_publish(void)
 		view->upstream_term != 0 ? view->upstream_term : view->state.term;
 	self->remembered = elector->remembered;
 	shared->term = view->term.term;
-	shared->paused = elector->cluster->settings.paused;
 	shared->leader_end = elector->leader_end;
 	shared->leader_told_at = elector->leader_told_at;
 	count_renewals(&shared->renewals);

@@ -38,6 +38,7 @@ PG_FUNCTION_INFO_V1(elector_pause);
 PG_FUNCTION_INFO_V1(elector_resume);
 PG_FUNCTION_INFO_V1(elector_hold_leader);
 PG_FUNCTION_INFO_V1(elector_release_leader);
+PG_FUNCTION_INFO_V1(elector_forget_member);
 PG_FUNCTION_INFO_V1(elector_hold_valid);
 PG_FUNCTION_INFO_V1(elector_term);
 PG_FUNCTION_INFO_V1(elector_is_leader);
@@ -444,6 +445,25 @@ Datum
 elector_resume(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_RESUME, "", "resume the cluster"));
+}
+
+/* elector_remove_member(node text) returns void: forget a member that is gone for good. */
+Datum
+elector_forget_member(PG_FUNCTION_ARGS)
+{
+	char	   *node = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	need_library();
+	if (!elector_name_valid(node))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not the name of a node", node),
+				 errhint("See elector_status for the nodes.")));
+
+	/* One that is cut off from etcd only may answer. */
+	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
+	(void) change_cluster(ELECTOR_CALL_REMOVE, node, psprintf("remove \"%s\"", node));
+	PG_RETURN_VOID();
 }
 
 /* elector_term() returns bigint: the term this node leads; NULL if it does not. */

@@ -409,6 +409,22 @@ sub _end_etcd
 	return;
 }
 
+# Of a single member, whose keys become those of the backup.
+sub restore_etcd
+{
+	my ($self, $backup) = @_;
+	my ($member) = @{ $self->{members} };
+	my $url = 'http://' . $self->address($member) . ':2380';
+
+	$self->stop_etcd;
+	remove_tree($self->data($member));
+	must_run({ env => { ETCDCTL_API => '3' } }, 'etcdctl', 'snapshot', 'restore', $backup,
+		'--data-dir', $self->data($member), '--name', $member, '--initial-cluster', "$member=$url",
+		'--initial-cluster-token', 'elector-test', '--initial-advertise-peer-urls', $url);
+	must_run({}, 'chown', '-R', "$self->{uid}:$self->{gid}", $self->data($member));
+	return $self->start_etcd;
+}
+
 # An HTTP GET from the clients' namespace; undef when there is no answer.
 sub http_get
 {
