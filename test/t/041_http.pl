@@ -263,7 +263,7 @@ $cluster->poll_until(sub { (http_ask($cluster, $astray, '/status')->{json}{state
 is(http_status($cluster, $astray, $_), 503, "diverged: $_") foreach qw(/follower /replica /read-only /leader);
 is(http_status($cluster, $astray, '/health'), 200, 'diverged: it is there');
 is(metric($astray, 'pg_elector_reads'), 0, 'diverged: the metrics say so');
-$cluster->reload_line($astray, 'pg_elector.rejoin', 'rewind');
+$cluster->reload_line($astray, 'pg_elector.rejoin', undef);
 $cluster->wait_for_follower($astray);
 wait_for_http($cluster, $astray, '/follower?lag=1MB', 200);
 check_paths($astray, 'follower', 'rewound');
@@ -337,6 +337,9 @@ $cluster->poll_until(sub { ended($_) >= { drip => 25, silent => 25 }->{ (split /
 my ($longest) = sort { $b <=> $a } map { ended($_) } qw(slow1.drip slow2.silent);
 cmp_ok($longest, '<', 15, "no connection lived for much longer than ten seconds ($longest s)");
 $cluster->poll_until(sub { ended('slow4.drip') == 40 }, 30, 'all to be ended');
+$cluster->poll_until(sub { run_command({}, $cluster->network->on($new), 'ss', '-Htn', 'state', 'established', 'sport', '=', ':8008')->{out} eq '' },
+	30, 'those who do not read to be ended');
+pass('those who do not read are ended, too');
 my $memory = $cluster->private_memory($http);
 cmp_ok($memory, '<', 16 * 1024, "its process is small ($memory kB)");
 my $used = processor_time($http) - $cpu;
