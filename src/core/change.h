@@ -77,9 +77,12 @@ extern void elector_change_delete(ElectorChange *change, ElectorKey key);
  * deleted and `term` says "released".  position is that of the shutdown
  * checkpoint, or NULL; only with it the leadership's heir leads next.
  *
- * Nothing but the leader key's create revision tells whose leadership it is; a
- * `term` record that is another's is left alone.
+ * The leader key's create revision tells whose leadership it is, once
+ * elector_change_releases() has found it so; a `term` record that is another's is
+ * left alone.
  */
+extern bool elector_change_releases(const ElectorLeader *leader,
+									const ElectorLeadership *leadership);
 extern void elector_change_release(ElectorChange *change,
 								   const ElectorCluster *cluster,
 								   const ElectorLeadership *leadership,

@@ -275,6 +275,10 @@ decide_leading(const ElectorView *view)
 								 elector_look_again(view, view->leading_since));
 	}
 
+	/* What etcd has lost by a restore it has to be told again, before it is believed (S15). */
+	if (view->forgot_since != 0 && recorded && elector_durability_settled(view))
+		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_ETCD_RESTORED);
+
 	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
 	durability = elector_durability_plan(view, &record);
 	if (durability.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&

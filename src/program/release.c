@@ -194,8 +194,7 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 		{
 			const ElectorLeader *leader = &talk.mirror->cluster.leader;
 
-			if (!leader->present ||
-				leader->create_revision != leadership->create_revision)
+			if (!elector_change_releases(leader, leadership))
 				over = true;
 			else
 			{

@@ -191,8 +191,8 @@ serve_cancel(ElectorCall *call)
 	else
 	{
 		writing = call;
-		call->request = 0;
-		strlcpy(call->argument, "canceled", sizeof(call->argument));
+		call->request = view->request.id;
+		call->request_term = view->leader.term;
 		elector_refuse_request(elector, psprintf("it was canceled on node \"%s\"", elector_node));
 	}
 }
@@ -454,6 +454,20 @@ answer_switchover(ElectorCall *call)
 		answer_call(call, true, "another change came before it");
 }
 
+/* The leader may have begun to stop when it was told; it unlocks if it has not. */
+static void
+answer_cancel(ElectorCall *call)
+{
+	const ElectorView *view = &elector_worker->elector.view;
+
+	if (call->request == 0 || call == writing || !view->known)
+		return;
+	if (!view->leader.present || view->leader.term != call->request_term)
+		answer_call(call, true, "it comes too late, the leader has changed or is about to; see elector_status");
+	else if (!view->election.present || strcmp(view->election.node, view->leader.node) != 0)
+		answer_call(call, false, "canceled");
+}
+
 /* Have all peers that answer at all given a fresh report? */
 static bool
 refreshed(const ElectorView *view)
@@ -486,6 +500,8 @@ elector_calls_answer(void)
 			answer_fence(call);
 		else if (is_taken(call, ELECTOR_CALL_SWITCHOVER) || is_taken(call, ELECTOR_CALL_FAILOVER))
 			answer_switchover(call);
+		else if (is_taken(call, ELECTOR_CALL_CANCEL))
+			answer_cancel(call);
 		else if (fresh && is_taken(call, ELECTOR_CALL_REFRESH))
 			answer_call(call, false, "");
 	}

@@ -6,6 +6,7 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "utils/timestamp.h"
@@ -43,6 +44,10 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 		snprintf(detail, ELECTOR_TEXT_SIZE, "a switchover%s%s is scheduled for %s",
 				 request->target[0] != '\0' ? " to " : "", request->target,
 				 time_text(request->at));
+	else if (view->gate_open && request->present && request->refused[0] != '\0' &&
+			 request->at != 0 && request->term == view->leader.term)
+		snprintf(detail, ELECTOR_TEXT_SIZE, "the switchover scheduled for %s came to nothing: %.140s",
+				 time_text(request->at), request->refused);
 }
 
 /* What is in force is not what this node has set. */
@@ -239,6 +244,7 @@ elector_publish(void)
 	const char *state = elector_reason_name(plan->reason);
 
 	describe(plan, view, detail);
+	detail[pg_encoding_mbcliplen(PG_UTF8, detail, strlen(detail), strlen(detail))] = '\0';
 	if (view->gate_open && view->now >= view->deadline)
 		state = "closed";
 	else if (plan->reason == ELECTOR_BECAUSE_FOLLOWING)

@@ -583,7 +583,6 @@ elector_lease_rows(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* What a member is to the rule: how it is shown, "" if it is none of it. */
 static bool
 is_in_rule(const ElectorCommitRule *rule, const char *node)
 {

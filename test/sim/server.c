@@ -839,8 +839,7 @@ server_program_answered(Server *server, const EtcdReply *reply)
 	memset(&server->program_cluster, 0, sizeof(server->program_cluster));
 	etcd_fill_cluster(world, &server->program_cluster, reply->kvs, reply->result.revision);
 	if (!leader->present ||
-		(leader->create_revision != server->leadership.create_revision &&
-		 ELECTOR_RULE(RELEASE_OWN_KEY)))
+		(!elector_change_releases(leader, &server->leadership) && ELECTOR_RULE(RELEASE_OWN_KEY)))
 	{
 		revoke_led_lease(server);
 		released_or_not(server);
