@@ -69,6 +69,7 @@ $cluster->psql('n2', q{SELECT elector_switchover('n2')}, timeout => 30);
 $cluster->wait_for_follower($_) foreach qw(n1 n3);
 $cluster->psql('n1', q{SELECT elector_pause('<img src=x onerror="document.title=1"> & <script>document.title=2</script>')});
 $cluster->poll_until(sub { my $json = http_ask($cluster, 'n3', '/status')->{json}; $json->{paused} && $json->{leader} eq 'n2' }, 20, 'n3 to know');
+$cluster->wait_for_status('n3', $_, { state => 'streaming', lag_bytes => qr/^\d+$/ }) foreach qw(n1 n3);
 
 # Wide.
 my $content = content('n3', '--window-size=1000,900');
