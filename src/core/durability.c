@@ -217,6 +217,10 @@ elector_durability_revoked(const ElectorView *view, int candidate, const char **
 	/* S7: of those that led since, none has acknowledged anything. */
 	const char *leader = ELECTOR_RULE(OPENED_LAST) ? term->opened_node : term->node;
 
+	/* Who has changed the rule since then has found them all by it, from where it led. */
+	if (record->term > term->opened_term)
+		leader = record->node;
+
 	*missing = "";
 	if (term->opened_term == 0 || !ELECTOR_RULE(COMMITS_FOUND))
 		return true;
@@ -269,6 +273,17 @@ elector_durability_may_open(const ElectorView *view)
 		return true;
 	return acknowledged(view, &record->rule, view->barrier) &&
 		(!record->changing || acknowledged(view, &record->next, view->barrier));
+}
+
+bool
+elector_durability_settled(const ElectorView *view)
+{
+	ElectorDurability record;
+	const ElectorPlan plan = elector_durability_plan(view, &record);
+
+	return plan.action == ELECTOR_WAIT && plan.reason == ELECTOR_BECAUSE_LEADING &&
+		(is_async(&view->durability) ||
+		 acknowledged(view, &view->durability.rule, view->names_barrier));
 }
 
 /* The longer it has lasted, the less often. */
@@ -473,6 +488,8 @@ begin_change(const ElectorDurability *before, const ElectorCommitRule *next, boo
 		elector_rule_copy(&record->rule, &before->rule);
 	else
 		elector_copy(record->rule.policy, "async", sizeof(record->rule.policy));
+	elector_copy(record->node, before->node, sizeof(record->node));
+	record->term = before->term;
 	record->present = true;
 	record->changing = ELECTOR_RULE(TWO_PHASES);
 	record->degraded = less;
@@ -517,6 +534,8 @@ finish_change(const ElectorView *view, const ElectorCommitRule *wanted, bool les
 		record->present = true;
 		record->degraded = before->degraded;
 		elector_rule_copy(&record->rule, &before->next);
+		elector_copy(record->node, view->node, sizeof(record->node));
+		record->term = view->leader.term;
 		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 	}
 	if (change_course(view, wanted, less, record))
@@ -550,6 +569,8 @@ elector_durability_plan(const ElectorView *view, ElectorDurability *record)
 		record->present = true;
 		record->degraded = less;
 		elector_rule_copy(&record->rule, &before->rule);
+		elector_copy(record->node, before->node, sizeof(record->node));
+		record->term = before->term;
 		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 	}
 

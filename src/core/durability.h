@@ -36,8 +36,8 @@ extern bool elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRu
 /* --- what elections ask --- */
 
 /*
- * With the candidate, is every commit there that was acknowledged under the leaders on
- * record (S3, S7)?  If not, *missing is the member whose answer might help, or "".
+ * With the candidate, is every commit there that was acknowledged under the leader that
+ * opened last (S3, S7)?  If not, *missing is the member whose answer might help, or "".
  */
 extern bool elector_durability_revoked(const ElectorView *view, int candidate,
 									   const char **missing);
@@ -74,6 +74,9 @@ extern void elector_durability_names(const ElectorView *view, char *names, size_
  * CHANGE_RULE to *record, which is filled only then and must be empty before.
  */
 extern ElectorPlan elector_durability_plan(const ElectorView *view, ElectorDurability *record);
+
+/* Is the rule on record in force, and has it all commits? */
+extern bool elector_durability_settled(const ElectorView *view);
 
 /* Do the members that follow now suffice for the policy that is wanted? */
 extern bool elector_durability_served(const ElectorView *view);

@@ -290,6 +290,8 @@ typedef struct Elector
 	ElectorTime gone_since;
 	uint64_t	remembered;		/* newest leadership anybody remembers */
 	ElectorTime forgot_since;
+	int64_t		loaded_revision;	/* of etcd's store, as it was read last */
+	int64_t		restored_revision;	/* and when that was less than before; or 0 */
 	uint64_t	seen_term;		/* newest leadership seen alive */
 	int64_t		gone_lease;		/* lease that etcd says is no more */
 	ElectorTime lease_checked_at;

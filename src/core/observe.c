@@ -170,6 +170,8 @@ observe_durability(const Elector *elector, ElectorView *view)
 	view->durability.changing = record->changing;
 	view->durability.degraded = record->degraded;
 	view->durability.mod_revision = record->mod_revision;
+	view->durability.term = record->term;
+	elector_copy(view->durability.node, record->node, sizeof(view->durability.node));
 	elector_rule_copy(&view->durability.rule, &record->rule);
 	elector_rule_copy(&view->durability.next, &record->next);
 
@@ -215,7 +217,9 @@ observe_etcd(Elector *elector, ElectorView *view)
 	if (cluster->term.term > elector->remembered)
 		elector->remembered = cluster->term.term;
 	if ((elector->remembered <= cluster->term.term &&
-		 (cluster->term.etcd == 0 || cluster->term.etcd == cluster->etcd)) ||
+		 (cluster->term.etcd == 0 || cluster->term.etcd == cluster->etcd) &&
+		 (elector->restored_revision == 0 ||
+		  (cluster->term.opened && cluster->term.mod_revision > elector->restored_revision))) ||
 		!ELECTOR_RULE(ETCD_RESTORED))
 		elector->forgot_since = 0;
 	else if (elector->forgot_since == 0)

@@ -359,6 +359,11 @@ loaded(Elector *elector, const ElectorErrandResult *result)
 	/* A write of ours whose result was unknown is in here, or never was. */
 	if (elector->written > cluster->revision)
 		elector->written = cluster->revision;
+
+	/* Revisions only grow, but for a restore from a backup. */
+	if (cluster->revision < elector->loaded_revision)
+		elector->restored_revision = cluster->revision;
+	elector->loaded_revision = cluster->revision;
 	elector->watching = true;
 	elector->raise_checked = elector->fence_term;
 	errand.bound = elector_session_bound(elector);

@@ -152,15 +152,18 @@ on_terminate(SIGNAL_ARGS)
 		previous_terminate(postgres_signal_arg);
 }
 
-static pqsigfunc
-install_handler(int signal_number, pqsigfunc handler)
+/* The signal may come as soon as the handler is there, so that what was there is kept first. */
+static void
+install_handler(int signal_number, pqsigfunc handler, pqsigfunc *previous)
 {
-	pqsigfunc	previous = pqsignal(signal_number, handler);
+	struct sigaction old;
+
+	sigaction(signal_number, NULL, &old);
+	*previous = old.sa_handler;
 
 	/* ignored, or deadly: then so be it */
-	if (previous == SIG_IGN || previous == SIG_DFL)
-		pqsignal(signal_number, previous);
-	return previous;
+	if (*previous != SIG_IGN && *previous != SIG_DFL)
+		pqsignal(signal_number, handler);
 }
 
 static void
@@ -179,8 +182,8 @@ install_handlers(void)
 	handlers_installed = true;
 	pg_atomic_init_u32(&counted, 0);
 	on_shmem_exit(at_exit, 0);
-	previous_cancel = install_handler(SIGINT, on_cancel);
-	previous_terminate = install_handler(SIGTERM, on_terminate);
+	install_handler(SIGINT, on_cancel, &previous_cancel);
+	install_handler(SIGTERM, on_terminate, &previous_terminate);
 }
 
 /* --- a commit --- */

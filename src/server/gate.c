@@ -271,8 +271,12 @@ elector_gate_terminate(void)
 {
 	for (int i = 0; i < elector_shared->nmarks; i++)
 	{
-		if (pg_atomic_read_u32(&elector_shared->marks[i]) != ELECTOR_MARK_NONE)
-			kill(ProcGlobal->allProcs[i].pid, SIGTERM);
+		/* In this order: whoever is marked has been that process since before. */
+		int			pid = ProcGlobal->allProcs[i].pid;
+
+		pg_read_barrier();
+		if (pid != 0 && pg_atomic_read_u32(&elector_shared->marks[i]) != ELECTOR_MARK_NONE)
+			kill(pid, SIGTERM);
 	}
 }
 
@@ -498,12 +502,16 @@ check_follower(const Port *port)
 	strstr(port->cmdline_options, ELECTOR_UPSTREAM_OPTION);
 	uint64		led = pg_atomic_read_u64(&elector_shared->led_term);
 
-	if (!am_walsender || am_db_walsender)
+	if (!am_walsender)
 		return;
-	if (option == NULL || strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+	if (am_db_walsender || option == NULL)
 	{
-		elector_synchronous_enter(option != NULL && port->application_name != NULL ?
-								  port->application_name : "");
+		elector_synchronous_enter_other(port->application_name);
+		return;
+	}
+	if (strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+	{
+		elector_synchronous_enter(port->application_name != NULL ? port->application_name : "");
 		return;
 	}
 	ereport(FATAL,

@@ -4,12 +4,15 @@ use strict;
 use warnings;
 
 use ElectorCluster;
+use ElectorProcess qw(kill_and_wait spawn);
 use Test::More;
 
 my $cluster = ElectorCluster->new(
 	nodes    => 3,
 	ttl      => '4s',
-	settings => { 'pg_elector.durability' => 'any 1', 'pg_elector.follower_timeout' => '5s' })->build;
+	settings => {
+		'pg_elector.durability' => 'any 1', 'pg_elector.follower_timeout' => '5s',
+		wal_level => 'logical' })->build;
 
 sub durability
 {
@@ -126,7 +129,19 @@ foreach my $node (grep { $_ ne $next } $cluster->nodes)
 	$cluster->remember($node);
 }
 
-# The policy is changed, one node after the other.
+# The policy is changed, one node after the other, while somebody decodes and somebody
+# makes a backup: the ones that acknowledge are others.
+my @others = map {
+	spawn({ log => $cluster->log('n1') }, $cluster->as_user('n1'), $cluster->bindir . '/' . shift @$_,
+		'-h', $cluster->address($cluster->wait_for_leader), '-U', 'postgres', @$_)
+} ([qw(pg_recvlogical -d postgres --slot=decoded --create-slot --start -P test_decoding -f /dev/null)],
+	[ qw(pg_basebackup -X none --max-rate=32k -c fast -D), "$cluster->{base}/backup" ]);
+$cluster->poll_until(
+	sub {
+		$cluster->psql($cluster->wait_for_leader, q{SELECT string_agg(state, ' ' ORDER BY state) FROM pg_stat_replication
+			WHERE application_name !~ '^n[123]$'}) eq 'backup streaming';
+	},
+	20, 'the others');
 foreach my $policy ('any 2', 'async', 'any 1')
 {
 	my $now = $cluster->wait_for_leader;
@@ -135,7 +150,31 @@ foreach my $policy ('any 2', 'async', 'any 1')
 	$writer->wait_for_acks(20);
 	$cluster->remember($_) foreach $cluster->nodes;
 }
+ok((kill 0, $_), 'whoever else replicates went on') foreach @others;
+kill_and_wait('KILL', @others);
+
+# A follower comes back while the leader takes its last connection for alive.  Two
+# walsenders of one follower would be two acknowledgements.
 my $now = $cluster->wait_for_leader;
+my ($back) = grep { $_ ne $now } $cluster->nodes;
+my $walsender = $cluster->psql($now, "SELECT pid FROM pg_stat_replication WHERE application_name = '$back'");
+kill 'STOP', $walsender;
+kill 'TERM', $cluster->psql($back, 'SELECT pid FROM pg_stat_wal_receiver');
+$cluster->poll_until(sub { $cluster->find_processes($now, qr/walsender .* (startup|authentication)/) }, 20,
+	'the follower to come back');
+is($cluster->psql($now, "SELECT pid FROM pg_stat_replication WHERE application_name = '$back'"), $walsender,
+	'it has one walsender');
+kill 'CONT', $walsender;
+$cluster->poll_until(
+	sub {
+		my $pid = $cluster->psql($now, "SELECT pid FROM pg_stat_replication WHERE application_name = '$back' AND state = 'streaming'");
+		return $pid ne '' && $pid ne $walsender;
+	},
+	20, 'the follower to stream');
+like($cluster->run_on('n1', {}, 'pg_receivewal', '-D', "$cluster->{base}/backup", '-d',
+		'host=' . $cluster->address($now) . " user=postgres application_name=\U$back\E", '--no-loop')->{err},
+	qr/"\U$back\E" is the name of a node of cluster/, 'nobody else acknowledges by its name');
+
 $cluster->reload_line('n1', 'pg_elector.durability', 'any 2');
 like($cluster->wait_for_status($now, 'n1', { detail => qr/durability/ })->{detail}, qr/"any 1" is in force, "any 2" when all members/,
 	'a node that disagrees says so');

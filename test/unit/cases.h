@@ -194,6 +194,8 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("durability.changing", durability.changing, CASE_BOOL),
 	CASE_FIELD("durability.next", durability.next, CASE_RULE),
 	CASE_FIELD("durability.degraded", durability.degraded, CASE_BOOL),
+	CASE_FIELD("durability.node", durability.node, CASE_TEXT),
+	CASE_FIELD("durability.term", durability.term, CASE_UINT64),
 	CASE_FIELD("policy", policy, CASE_TEXT),
 	CASE_FIELD("policy_agreed", policy_agreed, CASE_BOOL),
 	CASE_FIELD("names", names, CASE_TEXT),
