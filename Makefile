@@ -41,9 +41,9 @@ WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-clobbered $(WERROR)
 PG_CFLAGS = $(WARNINGS)
 PG_CPPFLAGS = -Isrc -I$(libpq_srcdir) -MMD -MP
-SHLIB_LINK = $(libpq) -lcurl -lcjson -lcrypto
+SHLIB_LINK = $(libpq) -lcurl -lcjson -lcrypto -lmicrohttpd -lgnutls
 
-EXTRA_CLEAN = build $(PROGRAM_OBJS) $(wildcard src/*/*.d) tmp_check
+EXTRA_CLEAN = build $(PROGRAM_OBJS) $(wildcard src/*/*.d) src/server/http_page.inc tmp_check
 
 # Nothing here is inlined into queries, so no bitcode.
 override with_llvm = no
@@ -62,6 +62,12 @@ endif
 .DEFAULT_GOAL := all
 
 $(PROGRAM_OBJS): override CPPFLAGS += -DFRONTEND
+
+src/server/answers.o: src/server/http_page.inc
+
+src/server/http_page.inc: src/server/http_page.pl src/server/http_page.html
+	perl $^ >$@.new
+	mv $@.new $@
 
 pg_elector: $(PROGRAM_OBJS) $(ETCD_OBJS) $(CORE_OBJS)
 	$(CC) $(CFLAGS) $^ $(libpq_pgport) $(LDFLAGS) $(LDFLAGS_EX) -lcurl -lcjson -lcrypto -o $@

@@ -164,6 +164,11 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_resume() IS
 'let the cluster change its leader again; false if it is not paused';
 
+CREATE FUNCTION elector_remove_member(node text) RETURNS void
+AS 'MODULE_PATHNAME', 'elector_forget_member' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_remove_member(text) IS
+'forget a member that is gone for good: no election waits for it, no durability rule counts it, and its slots are dropped. An error that says why if it leads or is alive. Its server becomes a member again if it is started';
+
 --
 -- For the other nodes
 --
@@ -189,6 +194,7 @@ REVOKE ALL ON FUNCTION elector_pause(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_hold(text, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_release(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_resume() FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_remove_member(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_report() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_fence(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_establish(text) FROM PUBLIC;

@@ -428,6 +428,22 @@ elector_release_hold(Elector *elector, int64_t id)
 	return true;
 }
 
+/* Unless it has come back, or the leader is another one, meanwhile. */
+void
+elector_remove_member(Elector *elector, const char *node)
+{
+	const ElectorLeader *leader = &elector->view.leader;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	elector_copy(change.other, node, sizeof(change.other));
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER,
+							  leader->present ? leader->create_revision : 0);
+	elector_change_if_created(&change, ELECTOR_KEY_OTHER_ALIVE, 0);
+	elector_change_delete(&change, ELECTOR_KEY_OTHER_MEMBER);
+	elector_act_commit(elector, ELECTOR_DEED_REMOVE, &change);
+}
+
 /* --- outcomes --- */
 
 static void
@@ -501,6 +517,7 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_REQUEST:
 		case ELECTOR_DEED_REFUSE:
 		case ELECTOR_DEED_SETTINGS:
+		case ELECTOR_DEED_REMOVE:
 		case ELECTOR_DEED_BEGIN:
 		case ELECTOR_DEED_RULE:
 			break;

@@ -24,6 +24,8 @@ typedef enum ElectorKey
 	ELECTOR_KEY_SETTINGS,
 	ELECTOR_KEY_DURABILITY,
 	ELECTOR_KEY_HISTORY,		/* of change.history.term */
+	ELECTOR_KEY_OTHER_MEMBER,	/* of change.other */
+	ELECTOR_KEY_OTHER_ALIVE,	/* likewise */
 	ELECTOR_KEYS
 } ElectorKey;
 
@@ -46,6 +48,8 @@ typedef struct ElectorKeyChange
 typedef struct ElectorChange
 {
 	ElectorKeyChange keys[ELECTOR_KEYS];
+
+	char		other[ELECTOR_NAME_SIZE];	/* the node that is removed */
 
 	/* the values of the keys that are put */
 	uint64_t	system;

@@ -242,6 +242,21 @@ is_async(const ElectorDurability *record)
 								!record->changing);
 }
 
+static bool
+counts_under(const ElectorCommitRule *rule, const char *node)
+{
+	return !elector_policy_is_async(rule->policy) && find_member(rule, node) >= 0;
+}
+
+bool
+elector_durability_counts(const ElectorView *view, const char *node)
+{
+	const ElectorDurability *record = &view->durability;
+
+	return record->present && (counts_under(&record->rule, node) ||
+							   (record->changing && counts_under(&record->next, node)));
+}
+
 bool
 elector_durability_may_lose(const ElectorView *view)
 {

@@ -42,6 +42,9 @@ extern bool elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRu
 extern bool elector_durability_revoked(const ElectorView *view, int candidate,
 									   const char **missing);
 
+/* Is the member one by whom commits are acknowledged, now or in a change under way? */
+extern bool elector_durability_counts(const ElectorView *view, const char *node);
+
 /*
  * May a node lead that lacks, or may lack, what the last leader wrote, when
  * nobody better has come for long enough (I7)?

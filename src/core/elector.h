@@ -399,7 +399,10 @@ extern void elector_refuse_request(Elector *elector, const char *why);
 extern int64_t elector_hold(Elector *elector, const char *reason, int64_t lasts_ms);
 extern bool elector_release_hold(Elector *elector, int64_t id);
 
-/* Pause or resume the cluster; likewise. */
+/* Forget a member, which elector_judge_removal() has found to be gone; by ELECTOR_DEED_REMOVE. */
+extern void elector_remove_member(Elector *elector, const char *node);
+
+/* Pause or resume the cluster; by ELECTOR_DEED_SETTINGS. */
 extern void elector_set_paused(Elector *elector, bool paused, const char *reason);
 
 /* The server begins to stop: nobody will renew (L10), nor say that we are here. */

@@ -44,6 +44,7 @@ typedef enum ElectorDeed
 	ELECTOR_DEED_REQUEST,
 	ELECTOR_DEED_REFUSE,		/* a request for a planned change */
 	ELECTOR_DEED_SETTINGS,
+	ELECTOR_DEED_REMOVE,
 	ELECTOR_DEED_BEGIN,
 	ELECTOR_DEED_RULE
 } ElectorDeed;

@@ -22,6 +22,9 @@
 #define DRAIN_INTERVAL 10000
 #define NAMES_INTERVAL 2000
 
+/* No etcd has this cluster id. */
+#define ETCD_UNKNOWN UINT64_C(1)
+
 #define DEGRADED "degraded: commits were acknowledged by this node alone"
 
 /* --- becoming leader --- */
@@ -329,17 +332,23 @@ elector_act_open(Elector *elector)
 	term->opened_term = term->term;
 	term->opened_timeline = term->timeline;
 	elector_copy(term->opened_node, elector->settings.node, sizeof(term->opened_node));
-	term->etcd = elector->cluster->etcd;
+
+	/* One that was restored meanwhile may know an older rule still. */
+	term->etcd = elector->gate_open && !elector_durability_settled(view) ?
+		ETCD_UNKNOWN : elector->cluster->etcd;
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
 	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
 
-	if (history->term == term->term && !elector->gate_open)
+	if (history->term == term->term)
 	{
-		history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
-		history->opened_at = term->opened_at;
-		history->establish_ms = elector_milliseconds(elector->granted_at, elector->leading_since);
-		history->promote_ms = elector_milliseconds(elector->leading_since, elector->promoted_at);
-		history->open_ms = elector_milliseconds(elector->promoted_at, view->now);
+		if (!elector->gate_open)
+		{
+			history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
+			history->opened_at = term->opened_at;
+			history->establish_ms = elector_milliseconds(elector->granted_at, elector->leading_since);
+			history->promote_ms = elector_milliseconds(elector->leading_since, elector->promoted_at);
+			history->open_ms = elector_milliseconds(elector->promoted_at, view->now);
+		}
 		change.history = *history;
 		elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
 	}
@@ -360,7 +369,8 @@ void
 elector_opened(Elector *elector, bool happened)
 {
 	/* Fenced meanwhile: then our word has been given that it stays shut (I4). */
-	if (!happened || elector->gate_open || (elector->state.term > elector->leader_term && ELECTOR_RULE(OPEN_UNFENCED)))
+	if (!happened || elector->gate_open ||
+		(elector->state.term > elector->leader_term && ELECTOR_RULE(OPEN_UNFENCED)))
 		return;
 	elector->gate_open = true;
 	elector->fence_stage = ELECTOR_FENCE_IDLE;

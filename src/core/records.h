@@ -109,8 +109,9 @@ typedef struct ElectorTerm
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
 	int64_t		lease;			/* what the leader key hung on (I4, S9) */
-	uint64_t	etcd;			/* cluster id of the etcd that took it: one
-								 * restored from a backup has another (S15) */
+	uint64_t	etcd;			/* cluster id of the etcd that knows all of it:
+								 * one restored from a backup has another
+								 * (S15) */
 	uint32_t	timeline;		/* allotted with the term (I9) */
 
 	/*

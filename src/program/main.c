@@ -15,6 +15,8 @@
  *
  * Supervisors and pg_ctl see a server that never left.
  *
+ * Apart from that it runs role_change_command (role_change.c).
+ *
  * The trap is signals: they arrive blocked and stay so, in here and across the
  * exec, because a server that is asked to stop meanwhile must find the request
  * pending when it has its handlers.
@@ -63,7 +65,9 @@ usage(void)
 		   "                             if the server has to be started again\n"
 		   "  -V, --version              output version information, then exit\n"
 		   "  -?, --help                 show this help, then exit\n\n"
-		   "POSTGRES is the absolute path of the server, followed by its arguments.\n");
+		   "POSTGRES is the absolute path of the server, followed by its arguments.\n\n"
+		   "  pg_elector role-change OPTION...\n\n"
+		   "runs the command of pg_elector.role_change_command.\n");
 }
 
 static bool
@@ -309,6 +313,8 @@ main(int argc, char **argv)
 		printf("pg_elector " ELECTOR_PROGRAM_VERSION " (PostgreSQL " PG_VERSION ")\n");
 		return 0;
 	}
+	if (argc > 1 && strcmp(argv[1], "role-change") == 0)
+		return elector_role_change(argc - 1, argv + 1);
 	if (argc < 2 || strcmp(argv[1], "postmaster") != 0)
 	{
 		usage();

@@ -106,6 +106,9 @@ extern bool elector_child_pause(pid_t pid);
 extern void elector_child_reap(void);
 extern bool elector_stop_requested(void);
 
+/* role_change.c */
+extern int	elector_role_change(int argc, char **argv);
+
 /* release.c */
 extern void elector_release(const ElectorProgram *program,
 							const ElectorLeadership *leadership);

@@ -262,6 +262,23 @@ serve_pause(ElectorCall *call, bool pause)
 	}
 }
 
+static void
+serve_remove(ElectorCall *call)
+{
+	Elector    *elector = &elector_worker->elector;
+	ElectorReason why;
+
+	elector_observe(elector);
+	if (!elector_judge_removal(&elector->view, call->argument, &why))
+	{
+		answer_call(call, true, elector_reason_sentence(why));
+		return;
+	}
+	writing = call;
+	call->request = 0;
+	elector_remove_member(elector, call->argument);
+}
+
 /* etcd has answered. */
 void
 elector_calls_written(ElectorDeed deed, const ElectorErrandResult *result)
@@ -269,13 +286,15 @@ elector_calls_written(ElectorDeed deed, const ElectorErrandResult *result)
 	ElectorCall *call = writing;
 
 	if (call == NULL || (deed != ELECTOR_DEED_REQUEST && deed != ELECTOR_DEED_REFUSE &&
-						 deed != ELECTOR_DEED_SETTINGS))
+						 deed != ELECTOR_DEED_SETTINGS && deed != ELECTOR_DEED_REMOVE))
 		return;
 	writing = NULL;
 	if (result->status != ELECTOR_ETCD_OK)
 		answer_call(call, true, "etcd did not confirm the request; see elector_status whether it takes place");
 	else if (!result->succeeded)
-		answer_call(call, true, "the leader has changed meanwhile, or another change is under way");
+		answer_call(call, true, deed == ELECTOR_DEED_REMOVE ?
+					"it has come back, or the leader has changed, meanwhile" :
+					"the leader has changed meanwhile, or another change is under way");
 	else if (call->request == 0)
 		answer_call(call, false, call->argument);
 }
@@ -309,6 +328,7 @@ is_written(ElectorCallKind kind)
 		case ELECTOR_CALL_RELEASE:
 		case ELECTOR_CALL_PAUSE:
 		case ELECTOR_CALL_RESUME:
+		case ELECTOR_CALL_REMOVE:
 			return true;
 		case ELECTOR_CALL_FENCE:
 		case ELECTOR_CALL_ESTABLISH:
@@ -369,6 +389,9 @@ elector_calls_serve(void)
 				break;
 			case ELECTOR_CALL_RESUME:
 				serve_pause(call, false);
+				break;
+			case ELECTOR_CALL_REMOVE:
+				serve_remove(call);
 				break;
 			case ELECTOR_CALL_REFRESH:
 				serve_refresh();

@@ -445,7 +445,7 @@ elector_commit_await_barrier(void)
 {
 	if (!barrier_stands() || outlast_barrier())
 		return;
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_STATEMENT], 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 			 errmsg("cannot execute statement: it might see a commit that is not durable yet"),
@@ -470,7 +470,7 @@ elector_commit_hold_back(void)
 		return;
 	if (!outlast_barrier())
 	{
-		pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+		pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_ANSWER], 1);
 		whereToSendOutput = DestNone;
 		ereport(FATAL,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),

@@ -93,11 +93,12 @@ copy_leader(char *leader)
 
 /* Refuse a write or a read in a session that is already there. */
 static void
-refuse(const char *what)
+refuse(ElectorRefused kind)
 {
+	const char *what = kind == ELECTOR_REFUSED_COMMIT ? "commit" : "execute statement";
 	char		leader[ELECTOR_NAME_SIZE];
 
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[kind], 1);
 	copy_leader(leader);
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -164,7 +165,7 @@ pass_gate(void)
 	if (!elector_gate_is_open())
 	{
 		clear_mark();
-		refuse("commit");
+		refuse(ELECTOR_REFUSED_COMMIT);
 	}
 }
 
@@ -179,7 +180,7 @@ answer_or_end(bool acknowledged)
 
 	if (open && acknowledged)
 		return;
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_ANSWER], 1);
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;
@@ -349,7 +350,7 @@ check_statement(void)
 	elector_drain_pass();
 	elector_commit_await_barrier();
 	if (!reads_open())
-		refuse("execute statement");
+		refuse(ELECTOR_REFUSED_STATEMENT);
 }
 
 static void
@@ -458,7 +459,7 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		if (!RecoveryInProgress() && utility_writes(statement))
 		{
 			if (!elector_gate_is_open())
-				refuse("execute statement");
+				refuse(ELECTOR_REFUSED_STATEMENT);
 			decides = utility_decides(statement);
 		}
 		else if (IsA(statement, CopyStmt))
@@ -539,7 +540,7 @@ client_authentication(Port *port, int status)
 	if (session_exempt && (!am_db_walsender || RecoveryInProgress()))
 		return;
 
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_CONNECTION], 1);
 	copy_leader(leader);
 	ereport(FATAL,
 			(errcode(ERRCODE_CANNOT_CONNECT_NOW),

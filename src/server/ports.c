@@ -184,21 +184,6 @@ port_silent_since(void *world, const char *node)
 /* --- the server --- */
 
 static void
-look_at_stream(ElectorServer *server)
-{
-	TimestampTz told;
-
-	server->flushed = GetWalRcvFlushRecPtr(NULL, NULL);
-	SpinLockAcquire(&WalRcv->mutex);
-	server->told_end = WalRcv->latestWalEnd;
-	told = WalRcv->lastMsgReceiptTime;
-	SpinLockRelease(&WalRcv->mutex);
-	server->told_at = elector_now() - (GetCurrentTimestamp() - told);
-	if (told == 0)
-		server->told_end = 0;
-}
-
-static void
 port_look(void *world, ElectorServer *server)
 {
 	memset(server, 0, offsetof(ElectorServer, followers));
@@ -212,7 +197,10 @@ port_look(void *world, ElectorServer *server)
 		server->upstream_term = pg_atomic_read_u64(&elector_shared->upstream_term);
 		server->streaming = WalRcvStreaming();
 		if (server->streaming)
-			look_at_stream(server);
+		{
+			server->flushed = GetWalRcvFlushRecPtr(NULL, NULL);
+			elector_look_at_stream(&server->told_end, &server->told_at);
+		}
 	}
 	else
 	{

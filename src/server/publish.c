@@ -11,6 +11,7 @@
 #include "replication/walreceiver.h"
 #include "utils/timestamp.h"
 
+#include "facts.h"
 #include "standby.h"
 #include "store.h"
 
@@ -209,6 +210,47 @@ describe_rows(ElectorShared *shared)
 	describe_own_row(shared, &elector->settings);
 }
 
+/* Of whichever lease, and over the loss of one. */
+static void
+count_renewals(ElectorRenewals *all)
+{
+	static ElectorLease seen[ELECTOR_LEASES];
+
+	for (int kind = 0; kind < ELECTOR_LEASES; kind++)
+	{
+		const ElectorLease *lease = &elector_worker->elector.leases[kind];
+		int64		renewals = lease->renewals;
+		int64		failures = lease->failures;
+
+		if (lease->id == seen[kind].id)
+		{
+			renewals -= seen[kind].renewals;
+			failures -= seen[kind].failures;
+		}
+		all->renewals += renewals;
+		all->failures += failures;
+		all->rtt_us += renewals * lease->rtt_us;
+		seen[kind] = *lease;
+	}
+}
+
+/* The announcer sees by itself when a gate closes by the clock. */
+static void
+tell_announcer(const char *leader, uint64 term)
+{
+	static char told_leader[ELECTOR_NAME_SIZE] = "";
+	static uint64 told_term = 0;
+	static bool told_open = false;
+	bool		open = elector_gate_is_open();
+
+	if (open == told_open && term == told_term && strcmp(leader, told_leader) == 0)
+		return;
+	told_open = open;
+	told_term = term;
+	strlcpy(told_leader, leader, sizeof(told_leader));
+	elector_wake_announcer();
+}
+
 void
 elector_publish(void)
 {
@@ -230,12 +272,16 @@ elector_publish(void)
 		state = WalRcvStreaming() ? "streaming" : "connecting";
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	elector_facts_begin();
 	strlcpy(self->state, state, sizeof(self->state));
 	strlcpy(self->detail, detail, sizeof(self->detail));
 	self->term = view->gate_open ? view->leader.term :
 		view->upstream_term != 0 ? view->upstream_term : view->state.term;
 	self->remembered = elector->remembered;
 	shared->term = view->term.term;
+	shared->leader_end = elector->leader_end;
+	shared->leader_told_at = elector->leader_told_at;
+	count_renewals(&shared->renewals);
 	strlcpy(shared->leader, view->leader.present ? view->leader.node : "",
 			sizeof(shared->leader));
 	describe_lease(&shared->lease,
@@ -255,5 +301,7 @@ elector_publish(void)
 			   sizeof(ElectorHistory) * worker->mirror.nhistory);
 		published_changes = worker->mirror.changes;
 	}
+	elector_facts_end();
 	LWLockRelease(shared->lock);
+	tell_announcer(shared->leader, shared->term);
 }

@@ -25,6 +25,7 @@
 #include "etcd/auth.h"
 #include "etcd/client.h"
 #include "etcd/tls.h"
+#include "http.h"
 #include "pgbouncer.h"
 #include "synchronous.h"
 
@@ -50,6 +51,11 @@ int			elector_maximum_lag = 1024;
 char	   *elector_durability = NULL;
 char	   *elector_admin_roles = NULL;
 char	   *elector_pgbouncer = NULL;
+char	   *elector_http_listen = NULL;
+char	   *elector_http_cert_file = NULL;
+char	   *elector_http_key_file = NULL;
+char	   *elector_role_change_command = NULL;
+int			elector_role_change_timeout = 10000;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 bool		elector_slots = true;
 int			elector_generation = 0;
@@ -61,8 +67,9 @@ int			elector_degrade_after = 10000;
 int			elector_too_few_followers = ELECTOR_COMMITS_WAIT;
 char	   *elector_primary_slot_name = NULL;
 
-/* The user of pg_elector.conninfo, which the other nodes come as. */
+/* The user of pg_elector.conninfo, which the other nodes come as, and its database. */
 static char *peer_role = NULL;
+static char *peer_database = NULL;
 
 /* All settings are defined, so one can be checked against another. */
 static bool defined = false;
@@ -242,15 +249,24 @@ assign_conninfo(const char *newval, void *extra)
 	PQconninfoOption *options = PQconninfoParse(newval, NULL);
 
 	free(peer_role);
-	peer_role = NULL;
+	free(peer_database);
+	peer_role = peer_database = NULL;
 	if (options == NULL)
 		return;
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{
 		if (strcmp(option->keyword, "user") == 0 && option->val != NULL)
 			peer_role = strdup(option->val);
+		if (strcmp(option->keyword, "dbname") == 0 && option->val != NULL)
+			peer_database = strdup(option->val);
 	}
 	PQconninfoFree(options);
+}
+
+const char *
+elector_peer_database(void)
+{
+	return peer_database != NULL ? peer_database : "postgres";
 }
 
 static bool
@@ -317,6 +333,56 @@ check_pgbouncer(char **newval, void **extra, GucSource source)
 	GUC_check_errmsg("invalid value for parameter \"pg_elector.pgbouncer\"");
 	GUC_check_errdetail("%s", error);
 	GUC_check_errhint("Give the connection strings of the PgBouncers' admin consoles, separated by semicolons, for example \"host=10.0.0.9 port=6432 user=elector\"; passwords belong into the password file (~/.pgpass) of every node.");
+	return false;
+}
+
+static bool
+check_http_listen(char **newval, void **extra, GucSource source)
+{
+	char		error[ELECTOR_TEXT_SIZE];
+
+	if (elector_http_listen_valid(*newval, error, sizeof(error)))
+		return true;
+	GUC_check_errdetail("%s", error);
+	GUC_check_errhint("Give addresses of this machine, or \"*\", with a port, separated by commas, for example \"10.0.0.1:8008\" or \"[fd00::1]:8008\".");
+	return false;
+}
+
+/*
+ * A server starts without the files, too; then its endpoint does not serve
+ * (certificate.c).
+ */
+static bool
+check_http_file(bool (*valid) (const char *path, char *error, size_t size), const char *path)
+{
+	char		error[ELECTOR_TEXT_SIZE];
+
+	if (process_shared_preload_libraries_in_progress || valid(path, error, sizeof(error)))
+		return true;
+	GUC_check_errdetail("\"%s\" cannot be used: %s.", path, error);
+	return false;
+}
+
+static bool
+check_http_cert_file(char **newval, void **extra, GucSource source)
+{
+	return check_http_file(elector_http_certificate_valid, *newval);
+}
+
+static bool
+check_http_key_file(char **newval, void **extra, GucSource source)
+{
+	return check_http_file(elector_http_key_valid, *newval);
+}
+
+static bool
+check_role_change_command(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < ELECTOR_COMMAND_SIZE && strpbrk(*newval, "\n\r") == NULL)
+		return true;
+	GUC_check_errdetail("The command is longer than %d bytes or has several lines.",
+						ELECTOR_COMMAND_SIZE - 1);
+	GUC_check_errhint("Write it into a file, and name that.");
 	return false;
 }
 
@@ -458,7 +524,8 @@ static const char *const checked_settings[] = {
 	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
 	"pg_elector.durability", "pg_elector.too_few_followers", "pg_elector.degrade_after",
 	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin",
-	"pg_elector.pgbouncer", "pg_elector.slots"
+	"pg_elector.pgbouncer", "pg_elector.slots", "pg_elector.http_listen",
+	"pg_elector.role_change_command", "pg_elector.role_change_timeout"
 };
 
 static bool
@@ -490,6 +557,45 @@ refuse_rejected(const bool *was_set)
 					 errmsg("invalid value for parameter \"%s\"", checked_settings[i]),
 					 errhint("The warning before this message tells what is wrong.")));
 	}
+}
+
+/* How others hear of the leader. */
+static void
+define_outward_settings(void)
+{
+	DefineCustomStringVariable("pg_elector.pgbouncer",
+							   "Admin consoles of the PgBouncers that the leader points at itself.",
+							   "libpq connection strings separated by semicolons, the same on all nodes.",
+							   &elector_pgbouncer, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   check_pgbouncer, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.http_listen",
+							   "Addresses and ports of the HTTP endpoint, separated by commas; empty turns it off.",
+							   "For load balancers and monitoring; it asks nobody who he is.",
+							   &elector_http_listen, "", PGC_POSTMASTER, 0,
+							   check_http_listen, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.http_cert_file",
+							   "Certificate of the HTTP endpoint, with those between it and the root, in PEM format.",
+							   "With pg_elector.http_key_file the endpoint speaks TLS; without both it does not. Read again at a reload.",
+							   &elector_http_cert_file, "", PGC_SIGHUP, 0,
+							   check_http_cert_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.http_key_file",
+							   "Private key of the HTTP endpoint's certificate, in PEM format.",
+							   NULL,
+							   &elector_http_key_file, "", PGC_SIGHUP, 0,
+							   check_http_key_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.role_change_command",
+							   "Shell command that is run when this node's role or leader has changed, and at the start.",
+							   "Its arguments are the node, its role (leader, follower, none), the term, and the leader.",
+							   &elector_role_change_command, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   check_role_change_command, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.role_change_timeout",
+							"A role_change_command that runs for longer is ended.",
+							NULL,
+							&elector_role_change_timeout, 10000, 100, 3600000, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
 }
 
 void
@@ -544,17 +650,12 @@ elector_settings_define(void)
 							 &elector_rejoin, ELECTOR_REJOIN_REWIND, rejoin_options,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
-	DefineCustomStringVariable("pg_elector.pgbouncer",
-							   "Admin consoles of the PgBouncers that the leader points at itself.",
-							   "libpq connection strings separated by semicolons, the same on all nodes.",
-							   &elector_pgbouncer, "", PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY,
-							   check_pgbouncer, NULL, NULL);
 	DefineCustomBoolVariable("pg_elector.slots",
 							 "Whether this node keeps a replication slot for every other member, and follows by its own.",
 							 "Named \"" ELECTOR_SLOT_PREFIX "<node>\"; off drops them.",
 							 &elector_slots, true, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	define_outward_settings();
 	DefineCustomIntVariable("pg_elector.generation",
 							"Counts the changes of primary_conninfo by the library.",
 							"Set by the library; do not change it.",

@@ -540,6 +540,22 @@ sub _end_etcd
 	return;
 }
 
+# Of a single member, whose keys become those of the backup.
+sub restore_etcd
+{
+	my ($self, $backup) = @_;
+	my ($member) = @{ $self->{members} };
+	my $url = 'http://' . $self->address($member) . ':2380';
+
+	$self->stop_etcd;
+	remove_tree($self->data($member));
+	must_run({ env => { ETCDCTL_API => '3' } }, 'etcdctl', 'snapshot', 'restore', $backup,
+		'--data-dir', $self->data($member), '--name', $member, '--initial-cluster', "$member=$url",
+		'--initial-cluster-token', 'elector-test', '--initial-advertise-peer-urls', $url);
+	must_run({}, 'chown', '-R', "$self->{uid}:$self->{gid}", $self->data($member));
+	return $self->start_etcd;
+}
+
 # An HTTP GET from the clients' namespace; undef when there is no answer.
 sub http_get
 {
@@ -848,8 +864,15 @@ sub find_processes
 	return grep { _command_line($_) =~ $title } $self->pids($node);
 }
 
+# A background worker, by its title; undef when there is none.
+sub process_pid
+{
+	my ($self, $node, $name) = @_;
+	return ($self->find_processes($node, qr/^postgres: (?:.*: )?\Q$name\E\s*$/))[0];
+}
+
 # The process of the elector; undef when there is none.
-sub worker_pid { my ($self, $node) = @_; return ($self->find_processes($node, qr/^postgres: .*pg_elector(?! slots)/))[0] }
+sub worker_pid { my ($self, $node) = @_; return $self->process_pid($node, 'pg_elector') }
 
 # Private memory of a process, in kB.
 sub private_memory

@@ -366,6 +366,60 @@ check_judge(void)
 }
 
 static void
+is_removed(const ElectorView *view, const char *node, ElectorReason expected_why, const char *what)
+{
+	ElectorReason why = ELECTOR_REASON_COUNT;
+
+	if (elector_judge_removal(view, node, &why))
+		why = ELECTOR_REASON_COUNT;
+	else
+		reason_seen[why] = true;
+	is_int(why, expected_why, "removal: %s", what);
+}
+
+static void
+check_removal(void)
+{
+	ElectorView view = case_base("asked")->view;
+	ElectorPeerView *n3 = &view.peers[2];
+
+	is_removed(&view, "n9", ELECTOR_BECAUSE_REMOVED_UNKNOWN, "of who is no member");
+	is_removed(&view, "n1", ELECTOR_BECAUSE_REMOVED_LEADS, "of the leader");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_ALIVE, "of one that is alive");
+	n3->alive = false;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_ALIVE, "of one that answers");
+	n3->alive = true;
+	n3->silent_since = view.now;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_ALIVE, "of one that etcd knows to be alive");
+	n3->alive = false;
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one that is gone");
+
+	/* Its commits: a leader takes it out of the rule, an election may need it. */
+	memset(&view.durability, 0, sizeof(view.durability));
+	view.durability.present = true;
+	strcpy(view.durability.rule.policy, "any 1");
+	view.durability.rule.nmembers = 1;
+	strcpy(view.durability.rule.members[0].node, "n3");
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one in the rule, beside a leader");
+	view.leader.present = false;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of one in the rule, without a leader");
+	view.forgot_since = view.now;
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one in the rule, in an etcd that was restored");
+	view.forgot_since = 0;
+	strcpy(view.durability.rule.members[0].node, "n2");
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one that is not in the rule, without a leader");
+	view.durability.changing = true;
+	strcpy(view.durability.next.policy, "any 1");
+	view.durability.next.nmembers = 1;
+	strcpy(view.durability.next.members[0].node, "n3");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of one in the next rule");
+	strcpy(view.durability.next.policy, "async");
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "where the rule is to be async");
+	view.known = false;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_ETCD_UNKNOWN, "without etcd");
+}
+
+static void
 check_heir(void)
 {
 	ElectorView view = case_base("asked")->view;
@@ -419,6 +473,7 @@ main(int argc, char **argv)
 	strcpy(strrchr(directory, '/') + 1, "decide");
 	check_files(argc > 1 ? argv[1] : directory);
 	check_judge();
+	check_removal();
 	check_coverage();
 	check_fences();
 	check_orders();
