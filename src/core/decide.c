@@ -275,13 +275,13 @@ decide_leading(const ElectorView *view)
 								 elector_look_again(view, view->leading_since));
 	}
 
-	/*
-	 * What etcd has lost by a restore it has to be told again (S15): that we have opened,
-	 * which others wait for; and, before it is believed, the rule that is in force.
-	 */
-	if (recorded && (!view->term.opened ||
-					 (view->forgot_since != 0 && elector_durability_settled(view))))
+	/* What etcd has lost by a restore it has to be told again, before it is believed (S15). */
+	if (view->forgot_since != 0 && recorded && elector_durability_settled(view))
 		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_ETCD_RESTORED);
+
+	/* Nor does it let anybody follow who was not there when we began. */
+	if (recorded && !view->term.begun)
+		return elector_plan(view, ELECTOR_BEGIN, ELECTOR_BECAUSE_PROMOTED);
 
 	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
 	durability = elector_durability_plan(view, &record);
