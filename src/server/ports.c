@@ -183,12 +183,16 @@ port_silent_since(void *world, const char *node)
 
 /* --- the server --- */
 
+/*
+ * A walreceiver counts what it flushes from where a segment begins, and nothing that
+ * was there already before there is more.  So what is replayed is on disk, too.
+ */
 static void
 look_at_stream(ElectorServer *server)
 {
 	TimestampTz told;
 
-	server->flushed = GetWalRcvFlushRecPtr(NULL, NULL);
+	server->flushed = Max(GetWalRcvFlushRecPtr(NULL, NULL), GetXLogReplayRecPtr(NULL));
 	SpinLockAcquire(&WalRcv->mutex);
 	server->told_end = WalRcv->latestWalEnd;
 	told = WalRcv->lastMsgReceiptTime;
