@@ -198,7 +198,12 @@ port_look(void *world, ElectorServer *server)
 		server->streaming = WalRcvStreaming();
 		if (server->streaming)
 		{
-			server->flushed = GetWalRcvFlushRecPtr(NULL, NULL);
+			/*
+			 * A walreceiver counts what it flushes from where a segment begins, and
+			 * nothing that was there already before there is more.  So what is replayed
+			 * is on disk, too.
+			 */
+			server->flushed = Max(GetWalRcvFlushRecPtr(NULL, NULL), GetXLogReplayRecPtr(NULL));
 			elector_look_at_stream(&server->told_end, &server->told_at);
 		}
 	}
