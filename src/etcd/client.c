@@ -677,10 +677,7 @@ elector_etcd_configure(ElectorEtcd *etcd, const ElectorEtcdSettings *settings)
 	if (differs(tls->ca.path, settings->ca_file) ||
 		differs(tls->cert.path, settings->cert_file) ||
 		differs(tls->key.path, settings->key_file))
-	{
-		elector_tls_forget(tls);
-		elector_tls_init(tls, settings->ca_file, settings->cert_file, settings->key_file);
-	}
+		elector_tls_move(tls, settings->ca_file, settings->cert_file, settings->key_file);
 	if (differs(auth->user, settings->user))
 	{
 		elector_auth_forget(auth);

@@ -236,13 +236,29 @@ elector_tls_forget(ElectorTls *tls)
 	tls->loaded = false;
 }
 
+static void
+move_file(ElectorTlsFile *file, const char *path)
+{
+	snprintf(file->path, sizeof(file->path), "%s", path != NULL ? path : "");
+	memset(&file->stamp, 0, sizeof(file->stamp));
+}
+
+void
+elector_tls_move(ElectorTls *tls, const char *ca, const char *cert, const char *key)
+{
+	move_file(&tls->ca, ca);
+	move_file(&tls->cert, cert);
+	move_file(&tls->key, key);
+	tls->look_at = 0;
+}
+
 static bool
 has_changed(const ElectorTlsFile *file)
 {
 	ElectorFileStamp stamp;
 
 	if (file->path[0] == '\0')
-		return false;
+		return file->text != NULL;
 	stamp = elector_file_stamp(file->path);
 	return !elector_file_same(&stamp, &file->stamp);
 }

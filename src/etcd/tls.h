@@ -41,6 +41,10 @@ extern bool elector_tls_pair_valid(const char *cert, const char *key, char *erro
 /* Paths may be NULL or "".  Reads nothing yet. */
 extern void elector_tls_init(ElectorTls *tls, const char *ca, const char *cert,
 							 const char *key);
+
+/* Other paths; what was read from the former ones serves until these are usable. */
+extern void elector_tls_move(ElectorTls *tls, const char *ca, const char *cert,
+							 const char *key);
 extern void elector_tls_forget(ElectorTls *tls);
 
 /* Read anew what has changed.  False if there is nothing to use; see problem. */

@@ -191,7 +191,7 @@ speak_last_word(void)
 	last_word.argv[0] = NULL;
 }
 
-static void
+static bool
 start_command(const Announcement *announcement)
 {
 	int			fds[2];
@@ -201,7 +201,7 @@ start_command(const Announcement *announcement)
 	{
 		ereport(WARNING,
 				(errmsg("could not create a pipe: %m")));
-		return;
+		return false;
 	}
 	ereport(LOG,
 			(errmsg("role_change_command runs for role \"%s\", term " UINT64_FORMAT ", leader \"%s\"",
@@ -221,19 +221,22 @@ start_command(const Announcement *announcement)
 				(errmsg("could not run role_change_command: %m")));
 		close(fds[0]);
 		running = 0;
-		return;
+		return false;
 	}
 	output = fds[0];
 	running_since = elector_now();
 	line_length = 0;
 	lines = 0;
+	return true;
 }
 
 static void
 log_line(void)
 {
 	line[line_length] = '\0';
-	if (line_length > 0 && ++lines <= LINES_MAX)
+	if (line_length == 0)
+		return;
+	if (++lines <= LINES_MAX)
 		ereport(LOG,
 				(errmsg("role_change_command: %s", line)));
 	else if (lines == LINES_MAX + 1)
@@ -345,7 +348,8 @@ announce(const Announcement *now)
 	told = *now;
 	strlcpy(told_command, elector_role_change_command, sizeof(told_command));
 	prepare_last_word();
-	start_command(now);
+	if (!start_command(now))
+		told.made = false;		/* once more, soon */
 }
 
 /* --- NOTIFY --- */
@@ -478,7 +482,11 @@ next_timeout(const Announcement *now)
 		at = (ElectorTime) pg_atomic_read_u64(&elector_shared->gate_deadline);
 	if (notify_at != 0 && (at == 0 || notify_at < at))
 		at = notify_at;
-	if (running != 0 && (at == 0 || present + 1000000 < at))
+
+	/* A gate that has closed by the clock may open again without a word. */
+	if ((running != 0 || (elector_role_change_command[0] != '\0' &&
+						  (!told.made || now->role == ELECTOR_ROLE_NONE))) &&
+		(at == 0 || present + 1000000 < at))
 		at = present + 1000000;
 	if (at == 0)
 		return -1;

@@ -244,7 +244,8 @@ add_self(StringInfo json, const Present *present)
 	add_text(json, "role", elector_role_name(present->role));
 	add_text(json, "state", present->own.state);
 	add_number_if(json, "term", present->term != 0, (int64) present->term);
-	add_text_or_null(json, "leader", present->role == ELECTOR_ROLE_LEADER ? elector_node : present->facts->leader);
+	add_text_or_null(json, "leader", present->role == ELECTOR_ROLE_LEADER ? elector_node :
+					 strcmp(present->facts->leader, elector_node) != 0 ? present->facts->leader : "");
 	add_number_if(json, "lag_bytes", present->lag >= 0, present->lag);
 	add_number(json, "lease_ms_left", present->own.lease_ms_left);
 	add_text_or_null(json, "detail", present->own.detail);

@@ -151,6 +151,14 @@ check_file(const char *newval, const char *present,
 	}
 	if (valid(newval, error, sizeof(error)))
 		return true;
+
+	/* A server that restarts by itself may meet it half written. */
+	for (int i = 0; i < 10 && process_shared_preload_libraries_in_progress; i++)
+	{
+		pg_usleep(100 * 1000);
+		if (valid(newval, error, sizeof(error)))
+			return true;
+	}
 	error[0] = pg_toupper((unsigned char) error[0]);
 	GUC_check_errdetail("%s.", error);
 	return false;
@@ -353,11 +361,13 @@ check_http_listen(char **newval, void **extra, GucSource source)
  * (certificate.c).
  */
 static bool
-check_http_file(bool (*valid) (const char *path, char *error, size_t size), const char *path)
+check_http_file(const char *path, const char *present,
+				bool (*valid) (const char *path, char *error, size_t size))
 {
 	char		error[ELECTOR_TEXT_SIZE];
 
-	if (process_shared_preload_libraries_in_progress || valid(path, error, sizeof(error)))
+	if (process_shared_preload_libraries_in_progress ||
+		(present != NULL && strcmp(path, present) == 0) || valid(path, error, sizeof(error)))
 		return true;
 	GUC_check_errdetail("\"%s\" cannot be used: %s.", path, error);
 	return false;
@@ -366,13 +376,13 @@ check_http_file(bool (*valid) (const char *path, char *error, size_t size), cons
 static bool
 check_http_cert_file(char **newval, void **extra, GucSource source)
 {
-	return check_http_file(elector_http_certificate_valid, *newval);
+	return check_http_file(*newval, elector_http_cert_file, elector_http_certificate_valid);
 }
 
 static bool
 check_http_key_file(char **newval, void **extra, GucSource source)
 {
-	return check_http_file(elector_http_key_valid, *newval);
+	return check_http_file(*newval, elector_http_key_file, elector_http_key_valid);
 }
 
 static bool
