@@ -105,7 +105,7 @@ COMMENT ON VIEW elector_durability IS
 COMMENT ON COLUMN elector_durability.rule IS 'policy in force';
 COMMENT ON COLUMN elector_durability.next IS 'policy that it is being changed to, while both are in force; the same one if only its members change';
 COMMENT ON COLUMN elector_durability.degraded IS 'whether commits are acknowledged with less than is wanted, since too few followers are there';
-COMMENT ON COLUMN elector_durability.safe IS 'whether the loss of the leader, now, would lose no acknowledged commit and stop nothing';
+COMMENT ON COLUMN elector_durability.safe IS 'whether the loss of the leader, now, would lose no acknowledged commit and stop nothing; NULL under "async", which promises nothing';
 COMMENT ON COLUMN elector_durability.missing IS 'members whose absence prevents that';
 COMMENT ON COLUMN elector_durability.node IS 'name of the member';
 COMMENT ON COLUMN elector_durability.wanted IS 'its pg_elector.durability';

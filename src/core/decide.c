@@ -192,12 +192,17 @@ open_bound(const ElectorView *view)
 {
 	if (view->gate_open)
 		return 0;
+
+	/* It may have waited for long until it could open. */
+	if (!view->recovering && view->durability.present && elector_durability_may_open(view))
+		return 0;
 	if (view->recovering || elector_durability_may_lose(view))
 		return view->leading_since + PROMOTION_BOUND;
 	for (int i = 0; i < view->npeers; i++)
 	{
 		if (i != view->self && view->peers[i].alive && view->peers[i].flushed == 0)
-			return view->leading_since + ACKNOWLEDGE_BOUND;
+			return (view->unfollowed_since > view->leading_since ?
+					view->unfollowed_since : view->leading_since) + ACKNOWLEDGE_BOUND;
 	}
 	return 0;
 }

@@ -445,6 +445,10 @@ elector_finish(Elector *elector)
 
 	/* alive/<node> says that a node is there. */
 	elector_session_drop_lease(elector, ELECTOR_LEASE_ALIVE, true);
+
+	/* Nobody waits for an election that has ended; a handover is ended by its release. */
+	if (elector->leader_revision == 0)
+		elector_session_drop_lease(elector, ELECTOR_LEASE_ELECTION, true);
 	if (lease->id != 0)
 		elector_session_renew(elector, ELECTOR_LEASE_LEADER,
 							  elector->ports->now(elector->world));
@@ -458,7 +462,21 @@ heard_report(Elector *elector, ElectorSaid *said, const ElectorReport *report)
 	const ElectorLeader *leader = &elector->cluster->leader;
 
 	if (strcmp(report->node, said->node) != 0)
+	{
+		if (strcmp(said->misled_to, report->node) != 0)
+		{
+			ElectorNote note = {ELECTOR_NOTE_MISLED, 0, said->node, report->node};
+
+			elector->ports->note(elector->world, &note);
+		}
+		elector_copy(said->misled_to, report->node, sizeof(said->misled_to));
+		if (said->misled_since == 0)
+			said->misled_since = elector->ports->now(elector->world);
+		memset(&said->report, 0, sizeof(said->report));
 		return;
+	}
+	said->misled_since = 0;
+	said->misled_to[0] = '\0';
 	said->report = *report;
 	if (report->remembered > elector->remembered && report->remembered <= INT64_MAX / 2)
 		elector->remembered = report->remembered;

@@ -130,7 +130,8 @@ typedef enum ElectorNoteKind
 	ELECTOR_NOTE_DEGRADED,		/* the durability rule */
 	ELECTOR_NOTE_RESTORED,
 	ELECTOR_NOTE_CANCELED,		/* the requested switchover; text: why */
-	ELECTOR_NOTE_CANNOT_FOLLOW
+	ELECTOR_NOTE_CANNOT_FOLLOW,
+	ELECTOR_NOTE_MISLED			/* node; text: which one answers in its place */
 } ElectorNoteKind;
 
 typedef struct ElectorNote
@@ -234,6 +235,9 @@ typedef struct ElectorSaid
 	bool		passed_over;
 	ElectorReport report;
 	ElectorTime reported_at;
+	ElectorTime misled_since;	/* another node answers where it is said to be;
+								 * 0: none does */
+	char		misled_to[ELECTOR_NAME_SIZE];
 	ElectorTime absent_since;	/* it does not stream from us; 0: it does */
 } ElectorSaid;
 
@@ -285,6 +289,8 @@ typedef struct Elector
 	ElectorLsn	names_barrier;	/* end of WAL when that was known ... */
 	ElectorTime names_since;	/* ... which was then */
 	ElectorTime unserved_since;
+	ElectorTime unfollowed_since;	/* before it opens, somebody who is there does
+									 * not follow */
 
 	/* memory for the view */
 	ElectorTime gone_since;

@@ -272,7 +272,8 @@ observe_peers(Elector *elector, ElectorView *view)
 		elector_copy(peer->zone, node->member.zone, sizeof(peer->zone));
 		peer->absent_since = said->absent_since;
 		peer->flushed = follower_flushed(&elector->server, peer->node);
-		peer->silent_since = elector->ports->silent_since(elector->world, peer->node);
+		peer->silent_since = said->misled_since != 0 ? said->misled_since :
+			elector->ports->silent_since(elector->world, peer->node);
 		peer->answer = said->answer;
 		peer->passed_over = said->passed_over;
 		peer->reported_at = said->reported_at;
@@ -291,6 +292,21 @@ observe_peers(Elector *elector, ElectorView *view)
 			view->establishing = view->npeers;
 		view->npeers++;
 	}
+}
+
+/* Who comes back has its time to follow, however long we have waited for it. */
+static void
+observe_unfollowed(Elector *elector, ElectorView *view)
+{
+	bool		any = false;
+
+	for (int i = 0; i < view->npeers; i++)
+		any = any || (i != view->self && view->peers[i].alive && view->peers[i].flushed == 0);
+	if (elector->leader_revision == 0 || elector->gate_open || !any)
+		elector->unfollowed_since = 0;
+	else if (elector->unfollowed_since == 0)
+		elector->unfollowed_since = view->now;
+	view->unfollowed_since = elector->unfollowed_since;
 }
 
 void
@@ -340,4 +356,5 @@ elector_observe(Elector *elector)
 	view->handover = elector->handover;
 
 	observe_peers(elector, view);
+	observe_unfollowed(elector, view);
 }

@@ -119,6 +119,8 @@ typedef struct ElectorView
 
 	/* Leadership that is ours or is becoming ours. */
 	ElectorTime deadline;		/* of the lease under our leader key; 0: none */
+	ElectorTime unfollowed_since;	/* somebody who is there does not follow us, who
+									 * have not opened */
 	ElectorTime leading_since;	/* our leader key was won */
 	ElectorLsn	barrier;		/* end of WAL when the term began on this node;
 								 * 0: not yet */

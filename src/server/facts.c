@@ -106,7 +106,7 @@ copy_facts(void *to)
 	facts->nhistory = Max(0, Min(nhistory, ELECTOR_HISTORY_MAX));
 	memcpy(facts->history, shared->history, sizeof(ElectorHistory) * facts->nhistory);
 	facts->durability = shared->durability;
-	facts->safe = shared->safe;
+	facts->safe = shared->safe && !shared->durability.degraded;
 	memcpy(facts->missing, shared->missing, sizeof(facts->missing));
 }
 

@@ -136,6 +136,12 @@ port_note(void *world, const ElectorNote *note)
 			ereport(LOG,
 					(errmsg("cannot follow the leader: its connection string cannot be used")));
 			break;
+		case ELECTOR_NOTE_MISLED:
+			ereport(WARNING,
+					(errmsg("\"pg_elector.conninfo\" of node \"%s\" leads to node \"%s\"",
+							note->node, note->text),
+					 errdetail("The node counts as one that does not answer.")));
+			break;
 	}
 }
 

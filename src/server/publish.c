@@ -15,6 +15,9 @@
 #include "standby.h"
 #include "store.h"
 
+/* Followers come back within this time after a short interruption. */
+#define TOO_FEW_GRACE ((ElectorTime) 3 * 1000000)
+
 static const char *
 time_text(int64 milliseconds)
 {
@@ -32,7 +35,7 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 	elector_find_hold(settings, view->leader.term, view->wall_ms, 0) : -1;
 
 	if (settings->paused)
-		snprintf(detail, ELECTOR_TEXT_SIZE, "the cluster is paused on %s since %s%s%.120s",
+		snprintf(detail, ELECTOR_TEXT_SIZE, "the cluster is paused until elector_resume(), by \"%s\" at %s%s%.100s",
 				 settings->paused_by, time_text(settings->paused_at),
 				 settings->pause_reason[0] != '\0' ? ": " : "", settings->pause_reason);
 	else if (hold >= 0)
@@ -50,6 +53,49 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 				 time_text(request->at), request->refused);
 }
 
+/* Since when commits wait for followers that are not there; 0: they do not. */
+static ElectorTime
+too_few_since(void)
+{
+	const Elector *elector = &elector_worker->elector;
+	ElectorTime since = elector->unserved_since;
+
+	return elector->gate_open && since != 0 && elector->view.now >= since + TOO_FEW_GRACE &&
+		elector->view.durability.present &&
+		!elector_policy_is_async(elector->view.durability.rule.policy) ? since : 0;
+}
+
+/* One line in the log when what everybody feels begins and ends. */
+static void
+note_service(const ElectorView *view)
+{
+	static bool closed = false;
+	static bool waiting = false;
+	bool		is_closed = view->gate_open && view->now >= view->deadline;
+	bool		is_waiting = too_few_since() != 0;
+
+	if (is_closed != closed && view->gate_open)
+		ereport(is_closed ? WARNING : LOG,
+				(is_closed ?
+				 errmsg("writes are refused until etcd has confirmed the lease of term " UINT64_FORMAT " again",
+						view->leader.term) :
+				 errmsg("writes are taken again")));
+	if (is_waiting != waiting && view->gate_open)
+	{
+		if (is_waiting)
+			ereport(WARNING,
+					(errmsg("commits wait: too few followers for durability policy \"%s\"",
+							view->durability.rule.policy),
+					 errhint("Start one of those that are missing; elector_durability shows which. To go on with less, see pg_elector.durability and pg_elector.too_few_followers.")));
+		else
+			ereport(LOG,
+					(errmsg("commits wait no longer: enough followers for durability policy \"%s\"",
+							view->durability.rule.policy)));
+	}
+	closed = is_closed;
+	waiting = is_waiting;
+}
+
 /* What is in force is not what this node has set. */
 static void
 describe_durability(const ElectorView *view, char *detail)
@@ -59,7 +105,11 @@ describe_durability(const ElectorView *view, char *detail)
 
 	if (!view->known)
 		return;
-	if (record->degraded)
+	if (too_few_since() != 0)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "commits wait for followers, of which \"%s\" needs more: start one, or see pg_elector.durability and pg_elector.too_few_followers",
+				 in_force);
+	else if (record->degraded)
 		snprintf(detail, ELECTOR_TEXT_SIZE,
 				 "too few followers: commits are acknowledged by the leader alone, not as \"%s\" wants",
 				 view->policy);
@@ -202,7 +252,11 @@ describe_rows(ElectorShared *shared)
 				 (elector_peers_error(row->member.node)[0] == '\0' &&
 				  elector_now() < silent_since + (ElectorTime) elector_fence_timeout * 1000));
 		}
-		if (!row->reported)
+		if (said != NULL && said->misled_since != 0)
+			snprintf(row->report.detail, sizeof(row->report.detail),
+					 "pg_elector.conninfo of \"%s\" leads to \"%s\"",
+					 row->member.node, said->misled_to);
+		else if (!row->reported)
 			strlcpy(row->report.detail, elector_peers_error(row->member.node),
 					sizeof(row->report.detail));
 		shared->nrows++;
@@ -264,6 +318,7 @@ elector_publish(void)
 	static uint64 published_changes = 0;
 	const char *state = elector_reason_name(plan->reason);
 
+	note_service(view);
 	describe(plan, view, detail);
 	detail[pg_encoding_mbcliplen(PG_UTF8, detail, strlen(detail), strlen(detail))] = '\0';
 	if (view->gate_open && view->now >= view->deadline)

@@ -628,7 +628,9 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 		values[0] = CStringGetTextDatum(record->present ? record->rule.policy : "async");
 		values[1] = text_or_null(record->changing ? record->next.policy : "", &nulls[1]);
 		values[2] = BoolGetDatum(record->degraded);
-		values[3] = BoolGetDatum(safe);
+		values[3] = BoolGetDatum(safe && !record->degraded);
+		nulls[3] = !record->degraded &&
+			(!record->present || (!record->changing && elector_policy_is_async(record->rule.policy)));
 		values[4] = text_or_null(missing, &nulls[4]);
 		values[5] = CStringGetTextDatum(row->member.node);
 		values[6] = CStringGetTextDatum(row->member.durability);
