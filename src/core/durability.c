@@ -154,7 +154,10 @@ is_found(const ElectorView *view, int i, int candidate)
 		 !ELECTOR_RULE(AHEAD_IS_ABSENT));
 }
 
-/* Are all commits acknowledged under `leader` with the candidate? */
+/*
+ * Are all commits acknowledged under `leader` with the candidate?  Under async nothing was
+ * promised; but a leader that acknowledged alone because it was degraded has them all.
+ */
 static bool
 revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char *leader,
 			  int candidate, const char **missing)
@@ -162,6 +165,8 @@ revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char
 	bool		absent[ELECTOR_MEMBERS_MAX];
 	const char *first = "";
 
+	if (elector_policy_is_async(rule->policy) && !view->durability.degraded)
+		return true;
 	for (int i = 0; i < rule->nmembers; i++)
 		absent[i] = true;
 	for (int i = 0; i < view->npeers; i++)
@@ -185,7 +190,7 @@ revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char
 		if (absent[i] && strcmp(rule->members[i].node, leader) != 0)
 			first = rule->members[i].node;
 	}
-	*missing = first;
+	*missing = first[0] != '\0' ? first : leader;
 	return false;
 }
 
