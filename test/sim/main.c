@@ -354,10 +354,7 @@ static bool
 is_rare(const char *name)
 {
 	const char *const rare[] = {"PROMOTION_OF_THIS_TERM", "ALLOTTED_WHEN_WON", "OPEN_UNFENCED",
-	"STRAY_AT_START", "TERM_AT_UPSTREAM",
-		"BOTH_RULES", "OPENED_LAST", "TWO_PHASES", "FLUSHED_BEFORE_DROPPING",
-		"FLUSHED_BEFORE_OPENING", "NAMES_BEFORE_PROMOTING", "WHOLE_WORD"
-	};
+	"STRAY_AT_START", "TERM_AT_UPSTREAM", "WHOLE_WORD"};
 
 	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
 	{
