@@ -165,13 +165,16 @@ restart_server(Elector *elector, ElectorTodoKind kind, const char *leader,
  * that the new leader does not have.
  */
 static void
-act_demote(Elector *elector)
+act_demote(Elector *elector, const ElectorPlan *plan)
 {
 	const ElectorView *view = &elector->view;
+	bool		forget = plan->reason == ELECTOR_BECAUSE_DEAD_TIMELINE;
 
 	elector_close_gate(elector);
+	if (forget)
+		elector->ports->forget_timeline(elector->world, view->target_timeline);
 	restart_server(elector, ELECTOR_TODO_STANDBY, view->leader.node, "",
-				   view->leader.term, ELECTOR_STOP_IMMEDIATE);
+				   view->leader.term, forget ? ELECTOR_STOP_FAST : ELECTOR_STOP_IMMEDIATE);
 }
 
 static void
@@ -582,7 +585,7 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			act_follow(elector);
 			break;
 		case ELECTOR_DEMOTE:
-			act_demote(elector);
+			act_demote(elector, plan);
 			break;
 		case ELECTOR_REJOIN:
 			act_rejoin(elector, ELECTOR_TODO_REWIND);

@@ -425,10 +425,18 @@ decide_following(const ElectorView *view)
 		!view->term.begun)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
 
-	if ((view->position.timeline != view->state.stray || !ELECTOR_RULE(STRAY_REWOUND)) &&
-		elector_position_on_history(view->position, &view->term))
-		return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
-	return decide_rejoin(view);
+	if ((view->position.timeline == view->state.stray && ELECTOR_RULE(STRAY_REWOUND)) ||
+		!elector_position_on_history(view->position, &view->term))
+		return decide_rejoin(view);
+
+	/*
+	 * Recovery takes the newest history for where it is bound, before there is
+	 * any WAL of it.
+	 */
+	if (view->target_timeline != 0 && !in_history(view->target_timeline, &view->term) &&
+		ELECTOR_RULE(BOUND_FOR_LEADER))
+		return elector_plan(view, ELECTOR_DEMOTE, ELECTOR_BECAUSE_DEAD_TIMELINE);
+	return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
 }
 
 static ElectorReason
@@ -532,6 +540,14 @@ elector_decide(const ElectorView *view)
 	if (elector_led_last(view) && view->term.released && !view->term.opened &&
 		view->state.term <= view->term.term)
 		return decide_restart(view, ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
+
+	/*
+	 * PostgreSQL would write into the history that it came through the timeline
+	 * that recovery is bound for: then others, further on the one before that,
+	 * would be taken for being on this history (S1).
+	 */
+	if (view->ordered && view->target_timeline != 0 && ELECTOR_RULE(PROMOTED_FROM_OWN))
+		return decide_restart(view, ELECTOR_BECAUSE_DEAD_TIMELINE);
 
 	return elector_decide_election(view);
 }

@@ -90,6 +90,8 @@ typedef struct ElectorServer
 	bool		promoting;		/* recovering, and told to be promoted */
 	ElectorPosition position;	/* recovering: replayed, or held while frozen;
 								 * else flushed */
+	uint32_t	target_timeline;	/* frozen: the newest that it has a history
+									 * of, if that is none of the position's */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	uint64_t	opened_term;	/* the gate was opened for it; 0: not.  Outlives
 								 * the elector, not the postmaster */
@@ -184,6 +186,7 @@ typedef struct ElectorPorts
 																	 * ancestors */
 	uint32_t	(*newest_timeline) (void *world, uint32_t own); /* known to the disk,
 																 * or own */
+	void		(*forget_timeline) (void *world, uint32_t timeline);	/* its history */
 	void		(*wake) (void *world);	/* the startup process */
 	bool		(*checkpoint) (void *world, bool begin);	/* true when done */
 

@@ -87,6 +87,7 @@ observe_server(Elector *elector, ElectorView *view)
 	if (server->recovering)
 	{
 		view->frozen = server->frozen;
+		view->target_timeline = server->target_timeline;
 		view->promoting = server->promoting;
 		view->promoting_term = elector->promoting_term;
 		view->upstream_term = server->upstream_term;

@@ -28,6 +28,7 @@ ELECTOR_REASON(ELECTOR_BECAUSE_DURABILITY, "open", "the durability rule is being
 ELECTOR_REASON(ELECTOR_BECAUSE_LEADING, "open", "this node leads")
 ELECTOR_REASON(ELECTOR_BECAUSE_ORDER_STALE, "order void", "the order to establish this node is not of the present election")
 ELECTOR_REASON(ELECTOR_BECAUSE_OTHER_LEADS, "demoting", "another node leads")
+ELECTOR_REASON(ELECTOR_BECAUSE_DEAD_TIMELINE, "restarting", "recovery is bound for a timeline of which this node has no WAL, and turns from that only at a start")
 ELECTOR_REASON(ELECTOR_BECAUSE_PROMOTED_BY_HAND, "promoted by hand", "the server was promoted by hand, not by an election")
 ELECTOR_REASON(ELECTOR_BECAUSE_LEADER_BEGINS, "leader promoting", "the new leader has not yet begun its timeline")
 ELECTOR_REASON(ELECTOR_BECAUSE_LEADER_CHANGED, "leader changed", "there is a new leader")

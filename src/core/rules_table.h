@@ -43,6 +43,7 @@ ELECTOR_RULE_ROW(ORDER_OF_THIS_ELECTION, "an order outlives its election")
 /* becoming leader */
 ELECTOR_RULE_ROW(TAKE_UNDER_LOCK, "the leader key is won without comparing the lock")
 ELECTOR_RULE_ROW(PROMOTION_OF_THIS_TERM, "a promotion goes on when its leadership is over (S12)")
+ELECTOR_RULE_ROW(PROMOTED_FROM_OWN, "a server is promoted whose recovery is bound for a timeline of which it has no WAL (S1)")
 ELECTOR_RULE_ROW(PROMOTED_BEFORE_OPENING, "the gate opens before promotion has ended")
 ELECTOR_RULE_ROW(PAUSE_HOLDS, "the leader key is won without comparing whether the cluster is paused")
 ELECTOR_RULE_ROW(NEW_TIMELINE, "a timeline is allotted without regard to what the members have heard of (I9)")
@@ -53,6 +54,7 @@ ELECTOR_RULE_ROW(SAME_DIRECTORY, "a copied data directory ends its original's le
 
 /* following */
 ELECTOR_RULE_ROW(ON_HISTORY, "a leader is followed on another history (S1)")
+ELECTOR_RULE_ROW(BOUND_FOR_LEADER, "a leader is followed by a server whose recovery is bound for another timeline than the leader's")
 ELECTOR_RULE_ROW(FROZEN_BEFORE_FOLLOWING, "a leader is followed from a position that is not the end of WAL (S5)")
 ELECTOR_RULE_ROW(READS_VERIFIED, "a standby answers reads before its history is known (I8)")
 ELECTOR_RULE_ROW(STRAY_KNOWN, "a timeline taken by hand is not remembered (S18)")

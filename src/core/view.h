@@ -110,6 +110,9 @@ typedef struct ElectorView
 	bool		frozen;			/* no upstream, all WAL held is replayed */
 	ElectorPosition position;	/* recovering and frozen, or primary: last
 								 * record held; else what is replayed so far */
+	uint32_t	target_timeline;	/* frozen, and recovery may be bound for
+									 * this one, of which no WAL has come; 0:
+									 * none */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	bool		promoting;		/* recovering, and told to be promoted ... */
 	uint64_t	promoting_term; /* ... by us for this term; 0: not by us */

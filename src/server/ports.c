@@ -198,6 +198,7 @@ port_look(void *world, ElectorServer *server)
 	if (server->recovering)
 	{
 		server->frozen = elector_standby_frozen();
+		server->target_timeline = elector_standby_target();
 		server->promoting = elector_standby_promoting();
 		server->position = elector_standby_position();
 		server->upstream_term = pg_atomic_read_u64(&elector_shared->upstream_term);
@@ -249,6 +250,12 @@ static uint32_t
 port_newest_timeline(void *world, uint32_t own)
 {
 	return elector_standby_newest_timeline(own);
+}
+
+static void
+port_forget_timeline(void *world, uint32_t timeline)
+{
+	elector_standby_forget_timeline(timeline);
 }
 
 static void
@@ -400,6 +407,7 @@ static const ElectorPorts ports = {
 	.promote = port_promote,
 	.read_history = port_read_history,
 	.newest_timeline = port_newest_timeline,
+	.forget_timeline = port_forget_timeline,
 	.wake = port_wake,
 	.checkpoint = port_checkpoint,
 	.drain = port_drain,

@@ -310,6 +310,25 @@ forget_work(void)
 }
 
 /*
+ * Is it a backup that has not been started yet?  pg_rewind leaves a label, too, but
+ * nobody misses what that takes away.
+ */
+static bool
+is_restored(void)
+{
+	char		text[4 * ELECTOR_FILE_SIZE];
+	int			fd = open(BACKUP_LABEL_FILE, O_RDONLY | PG_BINARY);
+	ssize_t		length;
+
+	if (fd < 0)
+		return false;
+	length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[Max(length, 0)] = '\0';
+	return strstr(text, "BACKUP METHOD: pg_rewind") == NULL;
+}
+
+/*
  * Whose data directory is this?  A state file under another node's name means
  * that it was copied; that is how a node is added, if the copy is a backup that
  * has not been started yet.
@@ -326,8 +345,10 @@ check_state(void)
 	elector_store_identity(&here);
 	if (elector_store_read_state(&state) && strcmp(state.node, elector_node) == 0)
 	{
-		if (state.inode == here.inode && (state.device == here.device ||
-										  strcmp(state.boot_id, here.boot_id) != 0))
+		bool		same = state.inode == here.inode &&
+		(state.device == here.device || strcmp(state.boot_id, here.boot_id) != 0);
+
+		if (same && !is_restored())
 			return;
 
 		/*
@@ -336,7 +357,8 @@ check_state(void)
 		 * not know (S10).
 		 */
 		state.caught_up = false;
-		state.instance[0] = '\0';
+		if (!same)
+			state.instance[0] = '\0';
 		elector_store_write_state(&state);
 		forget_work();
 		return;

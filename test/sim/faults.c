@@ -369,7 +369,7 @@ restore(Server *server)
 	if (server->backup_lsn == 0)
 		return;
 	server->world->restored = true;
-	server->branch = server->backup_branch;
+	server->branch = server->history = server->backup_branch;
 	server->lsn = server->backup_lsn;
 	server->state = server->backup_state;
 	server->was_primary = false;
@@ -462,6 +462,7 @@ copy_elsewhere(World *world, Server *server)
 	copy->branch = server->branch;
 	copy->lsn = server->lsn;
 	copy->newest_timeline = server->newest_timeline;
+	copy->history = server->history;
 	copy->state = server->state;
 	copy->was_primary = server->phase == PHASE_PRIMARY;
 	copy->seen_term = server->seen_term;

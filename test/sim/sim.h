@@ -224,6 +224,7 @@ struct Server
 								 * shut down */
 	bool		was_primary;	/* when it ended last */
 	uint32_t	newest_timeline;	/* of which there is a history file */
+	int			history;		/* the branch that the newest tells of */
 	ElectorTime problem_at;		/* local; 0: none */
 
 	/* processes */
@@ -235,6 +236,7 @@ struct Server
 	Freeze		freeze;
 	ElectorTime freeze_until;
 	bool		promoting;
+	int			bound_for;		/* the branch that recovery aims at */
 	int			upstream;		/* whom its settings name; -1: nobody */
 	bool		streaming;
 	uint64_t	stream;			/* number of the connection */

@@ -220,6 +220,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("started_at", started_at, CASE_TIME),
 	CASE_FIELD("recovering", recovering, CASE_BOOL),
 	CASE_FIELD("frozen", frozen, CASE_BOOL),
+	CASE_FIELD("target_timeline", target_timeline, CASE_UINT32),
 	CASE_FIELD("lease_margin", lease_margin, CASE_LENGTH),
 	CASE_FIELD("promoting", promoting, CASE_BOOL),
 	CASE_FIELD("linked_since", linked_since, CASE_TIME),
