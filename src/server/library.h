@@ -408,6 +408,9 @@ extern void elector_drain_begin(ElectorTime until);
 /* For the worker, before a shutdown: end the walsenders that would hold it up. */
 extern void elector_drain_walsenders(void);
 
+/* For the worker, in each round of a primary: by this those are known. */
+extern void elector_drain_look(void);
+
 /* For the worker: is no transaction under way but those that wait? */
 extern bool elector_drain_done(void);
 

@@ -218,6 +218,7 @@ port_look(void *world, ElectorServer *server)
 	{
 		server->position.timeline = GetWALInsertionTimeLine();
 		server->position.lsn = GetFlushRecPtr(NULL);
+		elector_drain_look();
 	}
 	elector_synchronous_look(server);
 }

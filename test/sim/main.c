@@ -354,7 +354,8 @@ static bool
 is_rare(const char *name)
 {
 	const char *const rare[] = {"PROMOTION_OF_THIS_TERM", "ALLOTTED_WHEN_WON", "OPEN_UNFENCED",
-	"STRAY_AT_START", "TERM_AT_UPSTREAM", "WHOLE_WORD"};
+	"STRAY_AT_START", "TERM_AT_UPSTREAM", "WHOLE_WORD",
+	"FENCE_TOKEN", "SEE_OWN_WRITES"};
 
 	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
 	{

@@ -109,7 +109,9 @@ my $pause = $cluster->psql($target, "SELECT pause_ms FROM elector_switchover('$t
 cmp_ok($pause, '<', 5000, "a switchover does not wait for commands that hang ($pause ms)");
 $cluster->wait_log($target, qr/role_change_command: the command is ended: it has run for longer than pg_elector.role_change_timeout \(6000 ms\)/, $offset{$target});
 pass('a command that hangs is ended');
-$cluster->poll_until(sub { !hanging() }, 10, 'what commands have started to end');
+
+# One after the other: what is said at the end, at the start, and of the new leader.
+$cluster->poll_until(sub { !hanging() }, 40, 'what commands have started to end');
 pass('and so is what it has started');
 $writer->wait_for_acks(20);
 cmp_ok($writer->longest_gap(since => $since), '<', 6000, 'writes went on meanwhile');
