@@ -976,6 +976,19 @@ sub kill_one_backend
 	return $result->{out};
 }
 
+# A node sends nothing to its followers, or to one of them: its walsenders stand still.
+# Returns their process ids, for SIGCONT.
+sub stop_streams
+{
+	my ($self, $node, $follower) = @_;
+	my $which = defined $follower ? "client_addr = '" . $self->address($follower) . q{'} : 'true';
+	my @pids = split /\n/, $self->psql($node, "SELECT pid FROM pg_stat_replication WHERE $which");
+
+	die "$node has no such followers\n" unless @pids;
+	kill 'STOP', @pids;
+	return @pids;
+}
+
 # Cut a node (or an etcd member) off.  from: 'all', 'etcd', 'peers', 'clients',
 # or a list of hosts; direction and refuse as in ElectorNetwork.
 sub cut
@@ -1144,6 +1157,16 @@ sub wait_for_follower
 		$timeout, "$node to follow $leader");
 	$self->{node}{$node}{state} = 'running';
 	return $leader;
+}
+
+# A node has followed, or led, a leadership that is open: what it says in an election
+# counts (S10).
+sub wait_until_counts
+{
+	my ($self, $node) = @_;
+	$self->poll_until(sub { read_file($self->data($node) . '/pg_elector/state') =~ /^caught_up = true$/m },
+		20, "$node to count in elections");
+	return;
 }
 
 # A row of elector_status as some node shows it.  wanted: column => value or qr//
