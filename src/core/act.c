@@ -100,6 +100,7 @@ register_member(Elector *elector)
 
 	elector_copy(change.alive.node, settings->node, ELECTOR_NAME_SIZE);
 	elector_copy(change.alive.instance, elector->instance, ELECTOR_INSTANCE_SIZE);
+	change.alive.misses = elector->misses;
 	elector_change_if_created(&change, ELECTOR_KEY_ALIVE,
 							  self != NULL && self->alive.present ?
 							  self->alive.create_revision : 0);
@@ -295,8 +296,8 @@ act_cancel(Elector *elector, const ElectorPlan *plan)
 	elector_refuse_request(elector, elector_reason_sentence(plan->reason));
 }
 
-int64_t
-elector_request_switchover(Elector *elector, const char *target, int64_t at)
+static int64_t
+request_switchover(Elector *elector, const char *target, int64_t at, bool full)
 {
 	const ElectorView *view = &elector->view;
 	ElectorChange change;
@@ -307,11 +308,26 @@ elector_request_switchover(Elector *elector, const char *target, int64_t at)
 	change.request.id = view->now;
 	change.request.term = view->leader.term;
 	change.request.at = at;
+	change.request.full = full;
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
 	elector_change_if_modified(&change, ELECTOR_KEY_REQUEST, view->request.mod_revision);
 	elector_change_put(&change, ELECTOR_KEY_REQUEST, 0);
 	elector_act_commit(elector, ELECTOR_DEED_REQUEST, &change);
 	return change.request.id;
+}
+
+int64_t
+elector_request_switchover(Elector *elector, const char *target, int64_t at)
+{
+	return request_switchover(elector, target, at, false);
+}
+
+/* Whether there is somebody who is better off shows when it is prepared. */
+static void
+act_ask_change(Elector *elector)
+{
+	elector->wal_full_asked = elector->view.now;
+	request_switchover(elector, "", 0, true);
 }
 
 int64_t
@@ -573,6 +589,13 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			break;
 		case ELECTOR_RESIGN:
 			elector_act_resign(elector);
+			break;
+		case ELECTOR_LAPSE:
+			elector_close_gate(elector);
+			elector->lapsed = true;
+			break;
+		case ELECTOR_ASK_CHANGE:
+			act_ask_change(elector);
 			break;
 		case ELECTOR_RELEASE:
 			elector_act_release(elector);

@@ -16,6 +16,8 @@ typedef enum ElectorAction
 	ELECTOR_REGISTER,			/* enter system, members/, alive/ */
 	ELECTOR_CLOSE,				/* close the gate */
 	ELECTOR_RESIGN,				/* give up our leader key, in our own words */
+	ELECTOR_LAPSE,				/* close the gate, and let the lease end */
+	ELECTOR_ASK_CHANGE,			/* request a switchover ourselves */
 	ELECTOR_RELEASE,			/* give up a dead predecessor's leader key */
 	ELECTOR_FREEZE,				/* follow nobody; find our own position */
 	ELECTOR_FOLLOW,				/* stream from the leader */

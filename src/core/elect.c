@@ -354,6 +354,8 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 
 		*reason = elector_is_requested(view) && view->request.term == term->term ?
 			ELECTOR_BECAUSE_HANDED_OVER : ELECTOR_BECAUSE_STOPPED;
+		if (*reason == ELECTOR_BECAUSE_HANDED_OVER && view->request.full)
+			*reason = ELECTOR_BECAUSE_LEADER_FULL;
 		if (is_ready_heir(view))
 			return true;
 		if (view->now < noticed + HEIR_BOUND && heir >= 0 &&

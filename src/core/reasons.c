@@ -45,6 +45,10 @@ elector_action_name(ElectorAction action)
 			return "close gate";
 		case ELECTOR_RESIGN:
 			return "resign";
+		case ELECTOR_LAPSE:
+			return "let lease end";
+		case ELECTOR_ASK_CHANGE:
+			return "request switchover";
 		case ELECTOR_RELEASE:
 			return "release predecessor";
 		case ELECTOR_FREEZE:

@@ -66,6 +66,8 @@ typedef struct ElectorAlive
 	bool		present;
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
+	uint64_t	misses;			/* the leader of this term does not answer it; 0:
+								 * none is missed */
 	int64_t		lease;
 	int64_t		create_revision;
 } ElectorAlive;
@@ -191,6 +193,7 @@ typedef struct ElectorRequest
 	int64_t		at;				/* not before, milliseconds since 1970; 0: now */
 	bool		failover;		/* there is no leader, and an operator wants
 								 * one, whatever is lost by it */
+	bool		full;			/* the leader's own, whose WAL volume is full */
 	char		refused[ELECTOR_TEXT_SIZE]; /* why it came to nothing; "": it
 											 * has not */
 	int64_t		mod_revision;

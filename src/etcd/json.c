@@ -32,6 +32,7 @@ static const ElectorField member_fields[] = {
 
 static const ElectorField alive_fields[] = {
 	ELECTOR_FIELD(ElectorAlive, instance, ELECTOR_FIELD_STRING, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorAlive, misses, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
 
@@ -114,6 +115,7 @@ static const ElectorField request_fields[] = {
 	ELECTOR_FIELD(ElectorRequest, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_NONZERO),
 	ELECTOR_FIELD(ElectorRequest, at, ELECTOR_FIELD_INT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorRequest, failover, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorRequest, full, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorRequest, refused, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };

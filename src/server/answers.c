@@ -97,7 +97,7 @@ look(void)
 	present->role = elector_role();
 	present->serves = present->role != ELECTOR_ROLE_FOLLOWER || HotStandbyActive();
 	present->reads = present->role == ELECTOR_ROLE_FOLLOWER && present->serves &&
-		present->now < (ElectorTime) pg_atomic_read_u64(&elector_shared->read_deadline);
+		elector_gate_reads_open();
 	published = (ElectorTime) pg_atomic_read_u64(&elector_shared->published_at);
 	present->silent_ms = published != 0 ? Max(present->now - published, 0) / 1000 : -1;
 	present->at_work = published != 0 && present->silent_ms < (int64) elector_lease_ttl * 1000;

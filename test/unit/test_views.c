@@ -113,6 +113,8 @@ rule_only_the_holder(const Seen *seen)
 	switch (seen->plan.action)
 	{
 		case ELECTOR_RESIGN:
+		case ELECTOR_LAPSE:
+		case ELECTOR_ASK_CHANGE:
 		case ELECTOR_PROMOTE:
 		case ELECTOR_OPEN:
 		case ELECTOR_CHECKPOINT:
@@ -487,6 +489,13 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_CLOSE:
 			view->gate_open = false;
 			view->ordered = false;
+			return true;
+		case ELECTOR_LAPSE:
+			view->gate_open = false;
+			view->lapsed = true;
+			return true;
+		case ELECTOR_ASK_CHANGE:
+			view->wal_full_asked = view->now;
 			return true;
 		case ELECTOR_RESIGN:
 		case ELECTOR_RELEASE:
