@@ -330,6 +330,26 @@ act_ask_change(Elector *elector)
 	request_switchover(elector, "", 0, true);
 }
 
+/* In the entry of the last leadership, which nobody else writes to any more. */
+static void
+act_note_blocked(Elector *elector, const ElectorPlan *plan)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	change.history = elector->cluster->history;
+	elector_copy(change.history.blocked, elector_reason_name(plan->reason),
+				 sizeof(change.history.blocked));
+	change.history.blocked_at = view->wall_ms;
+	change.history.blocked_until = plan->reason == ELECTOR_BECAUSE_COOLDOWN ?
+		view->term.opened_at + view->failover_cooldown / 1000 : 0;
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
+	elector_change_if_modified(&change, ELECTOR_KEY_TERM, view->term.mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
+	elector_act_commit(elector, ELECTOR_DEED_HISTORY, &change);
+}
+
 int64_t
 elector_request_failover(Elector *elector, const char *target)
 {
@@ -539,6 +559,7 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_REMOVE:
 		case ELECTOR_DEED_BEGIN:
 		case ELECTOR_DEED_RULE:
+		case ELECTOR_DEED_HISTORY:
 			break;
 	}
 }
@@ -627,6 +648,9 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			break;
 		case ELECTOR_EXPIRE:
 			elector_act_expire(elector);
+			break;
+		case ELECTOR_NOTE_BLOCKED:
+			act_note_blocked(elector, plan);
 			break;
 		case ELECTOR_FENCE:
 			elector_act_fence(elector, plan);

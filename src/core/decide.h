@@ -30,6 +30,7 @@ typedef enum ElectorAction
 								 * the last one, lives */
 	ELECTOR_EXPIRE,				/* revoke the leader's lease, whose time is
 								 * over */
+	ELECTOR_NOTE_BLOCKED,		/* record that no election may begin, and why */
 	ELECTOR_FENCE,				/* fence all members for plan.term */
 	ELECTOR_ESTABLISH,			/* tell plan.target to establish itself */
 	ELECTOR_DROP_ORDER,			/* forget that an elector chose us */

@@ -592,6 +592,12 @@ elector_decide_election(const ElectorView *view)
 	if (view->election.present)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_ELECTION_ELSEWHERE, 0);
 	if (!may_begin(view, &reason, &again))
+	{
+		/* Who asks later why nothing happened shall know. */
+		if ((reason == ELECTOR_BECAUSE_COOLDOWN || reason == ELECTOR_BECAUSE_PAUSED) &&
+			view->unblocked)
+			return elector_plan(view, ELECTOR_NOTE_BLOCKED, reason);
 		return elector_plan_wait(view, reason, again);
+	}
 	return elector_plan(view, ELECTOR_LOCK, reason);
 }

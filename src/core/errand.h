@@ -46,7 +46,8 @@ typedef enum ElectorDeed
 	ELECTOR_DEED_SETTINGS,
 	ELECTOR_DEED_REMOVE,
 	ELECTOR_DEED_BEGIN,
-	ELECTOR_DEED_RULE
+	ELECTOR_DEED_RULE,
+	ELECTOR_DEED_HISTORY
 } ElectorDeed;
 
 typedef struct ElectorErrand

@@ -234,6 +234,8 @@ observe_etcd(Elector *elector, ElectorView *view)
 	view->paused = cluster->settings.paused;
 	view->held = elector_find_hold(&cluster->settings, view->leader.term, view->wall_ms, 0) >= 0;
 	observe_durability(elector, view);
+	view->unblocked = cluster->history.present && cluster->history.blocked[0] == '\0' &&
+		cluster->history.term == cluster->term.term;
 	view->refusal = find_refusal(elector, self);
 	elector->misses = find_missed(elector);
 	view->registered = is_registered(elector, self);

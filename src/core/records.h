@@ -169,6 +169,11 @@ typedef struct ElectorHistory
 	int64_t		began_at;		/* milliseconds since 1970 */
 	int64_t		opened_at;		/* milliseconds since 1970; 0: never */
 
+	/* When it was over, no election might begin: */
+	char		blocked[ELECTOR_NAME_SIZE]; /* "cooldown", "paused", or "" */
+	int64_t		blocked_at;		/* milliseconds since 1970 ... */
+	int64_t		blocked_until;	/* ... 0: until somebody resumes the cluster */
+
 	/* Time of each phase in milliseconds; -1: not known. */
 	int32_t		notice_ms;		/* last sign of the old leader -> seen gone */
 	int32_t		lock_ms;		/* -> lock ours */

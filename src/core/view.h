@@ -96,6 +96,8 @@ typedef struct ElectorView
 	ElectorElection election;
 	bool		paused;			/* no automatic change */
 	bool		held;			/* no planned change */
+	bool		unblocked;		/* the history does not say that after the last
+								 * leadership an election was blocked */
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster

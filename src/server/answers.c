@@ -350,6 +350,9 @@ add_leadership(StringInfo json, const ElectorHistory *entry)
 	add_text_or_null(json, "note", entry->note);
 	add_time(json, "began_at", entry->began_at);
 	add_time(json, "opened_at", entry->opened_at);
+	add_text_or_null(json, "blocked", entry->blocked);
+	add_time(json, "blocked_at", entry->blocked_at);
+	add_time(json, "blocked_until", entry->blocked_until);
 	add_number_if(json, "pause_ms", pause >= 0, pause);
 	for (int phase = 0; phase < lengthof(phases); phase++)
 	{

@@ -141,6 +141,8 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_DROP_ORDER:
 		case ELECTOR_TAKE:
 			return !seen->holds;
+		case ELECTOR_NOTE_BLOCKED:
+			return !seen->view->leader.present;
 		case ELECTOR_WAIT:
 		case ELECTOR_REGISTER:
 		case ELECTOR_CLOSE:
@@ -489,6 +491,9 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_CLOSE:
 			view->gate_open = false;
 			view->ordered = false;
+			return true;
+		case ELECTOR_NOTE_BLOCKED:
+			view->unblocked = false;
 			return true;
 		case ELECTOR_LAPSE:
 			view->gate_open = false;
