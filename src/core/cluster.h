@@ -29,6 +29,7 @@ typedef struct ElectorCluster
 	ElectorRequest request;
 	ElectorClusterSettings settings;
 	ElectorDurability durability;
+	ElectorFailsafe failsafe;
 	int			nnodes;
 	ElectorNode nodes[ELECTOR_MEMBERS_MAX];
 } ElectorCluster;

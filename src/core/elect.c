@@ -14,6 +14,7 @@
  */
 #include "elect.h"
 #include "durability.h"
+#include "failsafe.h"
 #include "rules.h"
 
 #include <string.h>
@@ -326,6 +327,12 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		*reason = ELECTOR_BECAUSE_ETCD_RESTORED;
 		return false;
 	}
+	if (elector_failsafe_binds(view, 0))
+	{
+		*reason = ELECTOR_BECAUSE_PROMISE_BINDS;
+		*again = view->promised_until;
+		return false;
+	}
 	*again = 0;
 	if (elector_is_overridden(view))
 	{
@@ -535,6 +542,10 @@ run_election(const ElectorView *view)
 		due = later(due, answer_due(view, i));
 	if (due > view->now)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_WAITING_FOR_ANSWERS, due);
+
+	/* No override skips a promise (S8). */
+	if (!elector_failsafe_over(view))
+		return stuck(view, ELECTOR_BECAUSE_MAY_BE_PROMISED, 0);
 
 	patience_over = view->now >= later(view->started_at, view->gone_since) +
 		view->cold_start_wait;

@@ -45,7 +45,9 @@ typedef enum ElectorDeed
 	ELECTOR_DEED_REFUSE,		/* a request for a planned change */
 	ELECTOR_DEED_SETTINGS,
 	ELECTOR_DEED_BEGIN,
-	ELECTOR_DEED_RULE
+	ELECTOR_DEED_RULE,
+	ELECTOR_DEED_FAILSAFE,
+	ELECTOR_DEED_RETAKE
 } ElectorDeed;
 
 typedef struct ElectorErrand

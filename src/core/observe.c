@@ -7,6 +7,7 @@
  */
 #include "elector.h"
 #include "durability.h"
+#include "failsafe.h"
 #include "name.h"
 #include "rules.h"
 
@@ -74,6 +75,7 @@ observe_settings(const Elector *elector, ElectorView *view)
 	elector_copy(view->policy, settings->durability, sizeof(view->policy));
 	view->may_rejoin = settings->may_rejoin;
 	view->may_clone = settings->may_clone;
+	view->may_promise = settings->failsafe;
 }
 
 static void
@@ -136,6 +138,7 @@ is_registered(const Elector *elector, const ElectorNode *self)
 		strcmp(self->member.conninfo, settings->conninfo) == 0 &&
 		strcmp(self->member.zone, settings->zone) == 0 &&
 		strcmp(self->member.durability, settings->durability) == 0 &&
+		strcmp(self->member.directory, elector->state.directory) == 0 &&
 		self->member.candidate == settings->candidate &&
 		self->member.priority == settings->priority;
 }
@@ -205,6 +208,9 @@ observe_etcd(Elector *elector, ElectorView *view)
 	view->paused = cluster->settings.paused;
 	view->held = elector_find_hold(&cluster->settings, view->leader.term, view->wall_ms, 0) >= 0;
 	observe_durability(elector, view);
+	elector_failsafe_copy(&view->failsafe, &cluster->failsafe);
+	elector_failsafe_copy(&view->asked, &elector->asked);
+	view->asked_changing = elector->changing_from != -1;
 	view->refusal = find_refusal(elector, self);
 	view->registered = is_registered(elector, self);
 
@@ -266,6 +272,12 @@ observe_peers(Elector *elector, ElectorView *view)
 		elector_copy(peer->node, node->member.node, sizeof(peer->node));
 		peer->alive = node->alive.present;
 		elector_copy(peer->zone, node->member.zone, sizeof(peer->zone));
+		elector_copy(peer->directory, node->member.directory, sizeof(peer->directory));
+		if (elector->leader_revision != 0 && said->promised_term == elector->leader_term)
+		{
+			peer->promised_until = said->promised_until;
+			elector_copy(peer->promised_by, said->promised_by, sizeof(peer->promised_by));
+		}
 		peer->absent_since = said->absent_since;
 		peer->flushed = follower_flushed(&elector->server, peer->node);
 		peer->silent_since = elector->ports->silent_since(elector->world, peer->node);
@@ -308,11 +320,13 @@ elector_observe(Elector *elector)
 	observe_server(elector, view);
 	observe_etcd(elector, view);
 
-	view->deadline = elector->leases[ELECTOR_LEASE_LEADER].deadline;
 	view->leading_since = elector->leading_since;
 	view->ordered = elector->ordered;
 	view->order_term = elector->order.term;
 	view->order_token = elector->order.token;
+
+	view->promised_until = elector->promised_until;
+	view->fence_waits = elector->fence_waits;
 
 	view->gone_since = elector->gone_since;
 	view->linked_since = elector->linked_since;
@@ -336,4 +350,9 @@ elector_observe(Elector *elector)
 	view->handover = elector->handover;
 
 	observe_peers(elector, view);
+
+	view->promises_until = elector_failsafe_until(view);
+	view->deadline = elector->leases[ELECTOR_LEASE_LEADER].deadline;
+	if (view->promises_until > view->deadline)
+		view->deadline = view->promises_until;
 }

@@ -96,8 +96,8 @@ extend(Elector *elector, ElectorLeaseKind kind, ElectorTime sent_at)
 	if (deadline > lease->deadline)
 		lease->deadline = deadline;
 	lease->renew_at = sent_at + lease->ttl / 3;
-	if (kind == ELECTOR_LEASE_LEADER && elector->gate_open)
-		elector->ports->set_gate(elector->world, lease->deadline);
+	if (kind == ELECTOR_LEASE_LEADER)
+		elector_move_gate(elector, lease->deadline);
 }
 
 /* A lease was granted. */
@@ -140,7 +140,8 @@ lost_lease(Elector *elector, ElectorLeaseKind kind)
 {
 	if (kind == ELECTOR_LEASE_LEADER)
 		elector_note(elector, ELECTOR_NOTE_LEASE_ENDED, "");
-	elector_session_drop_lease(elector, kind, false);
+	if (kind != ELECTOR_LEASE_LEADER || !elector_promise_outlives(elector))
+		elector_session_drop_lease(elector, kind, false);
 	elector_session_reload(elector);
 }
 
@@ -158,6 +159,7 @@ renewal_done(Elector *elector, ElectorLeaseKind kind)
 	ElectorLease *lease = &elector->leases[kind];
 
 	lease->busy = false;
+	lease->doubted_since = 0;
 	lease->renewals++;
 	lease->rtt_us = elector->ports->now(elector->world) - lease->sent_at;
 	extend(elector, kind, lease->sent_at);
@@ -232,7 +234,7 @@ confirmed(Elector *elector, const ElectorErrandResult *result)
 	}
 	if (!result->present || result->create_revision != elector->leader_revision)
 	{
-		/* A leader that sees its key gone closes at once (S9). */
+		/* A leader that sees its key gone closes at once (S9), but for promises. */
 		lost_lease(elector, ELECTOR_LEASE_LEADER);
 		return;
 	}
@@ -272,6 +274,8 @@ renew(Elector *elector, ElectorLeaseKind kind, ElectorTime now)
 		return;
 	lease->busy = true;
 	lease->sent_at = now;
+	if (lease->doubted_since == 0)
+		lease->doubted_since = now;
 	errand.lease = lease->id;
 	errand.bound = elector_session_bound(elector);
 	elector->ports->run(elector->world, &errand);

@@ -33,8 +33,11 @@ typedef struct ElectorPeerView
 
 	/* What the leader, if that is us, knows of it as a follower. */
 	char		zone[ELECTOR_NAME_SIZE];
+	char		directory[ELECTOR_INSTANCE_SIZE];	/* as registered */
 	ElectorLsn	flushed;		/* has it on disk; 0: does not stream */
 	ElectorTime absent_since;	/* does not stream; 0: it does */
+	ElectorTime promised_until; /* to this leadership, by our clock; 0: not */
+	char		promised_by[ELECTOR_INSTANCE_SIZE]; /* which data directory of it */
 } ElectorPeerView;
 
 /* Why this node takes no part. */
@@ -83,6 +86,7 @@ typedef struct ElectorView
 	bool		policy_agreed;	/* ... which is that of all who are there */
 	bool		may_rejoin;		/* pg_elector.rejoin is not off ... */
 	bool		may_clone;		/* ... and is clone */
+	bool		may_promise;	/* pg_elector.failsafe */
 
 	/*
 	 * etcd, as mirrored.  known is false while the mirror is not complete,
@@ -118,7 +122,9 @@ typedef struct ElectorView
 	ElectorTime rejoin_after;	/* a rejoin failed; not before this */
 
 	/* Leadership that is ours or is becoming ours. */
-	ElectorTime deadline;		/* of the lease under our leader key; 0: none */
+	ElectorTime deadline;		/* of the lease under our leader key, or of
+								 * what the members have promised; 0: none */
+	ElectorTime promises_until; /* the latter alone */
 	ElectorTime leading_since;	/* our leader key was won */
 	ElectorLsn	barrier;		/* end of WAL when the term began on this node;
 								 * 0: not yet */
@@ -128,6 +134,10 @@ typedef struct ElectorView
 	bool		ordered;		/* an elector chose this node */
 	uint64_t	order_term;
 	int64_t		order_token;
+
+	/* What this node has promised, to the leader of state.promised. */
+	ElectorTime promised_until; /* 0: nothing */
+	bool		fence_waits;	/* for that to be over */
 
 	/* memory */
 	ElectorTime gone_since;		/* the leader key was found absent; 0: present */
@@ -166,6 +176,10 @@ typedef struct ElectorView
 	ElectorTerm term;
 	ElectorRequest request;
 	ElectorDurability durability;	/* the rule in force */
+	ElectorFailsafe failsafe;	/* who has to promise, by etcd ... */
+	ElectorFailsafe asked;		/* ... and whom we ask as leader: them, and
+								 * those of a change that may come about */
+	bool		asked_changing; /* there is such a change */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
 											 * all processes have loaded */
 } ElectorView;

@@ -10,6 +10,7 @@
 #include "replication/walreceiver.h"
 #include "utils/timestamp.h"
 
+#include "core/failsafe.h"
 #include "standby.h"
 #include "store.h"
 
@@ -65,6 +66,20 @@ describe_durability(const ElectorView *view, char *detail)
 				 in_force, view->policy);
 }
 
+/* The lease has ended, and somebody has promised nothing. */
+static void
+describe_closed(const ElectorView *view, char *detail)
+{
+	const char *error = elector_worker->elector.error;
+	char		missing[ELECTOR_NAME_SIZE];
+
+	elector_failsafe_missing(view, missing, sizeof(missing));
+	snprintf(detail, ELECTOR_TEXT_SIZE,
+			 "takes no writes until etcd has confirmed its lease again%s%s%s%.100s",
+			 view->asked.present && missing[0] != '\0' ? ", or there is a promise of " : "",
+			 view->asked.present ? missing : "", error[0] != '\0' ? ": " : "", error);
+}
+
 /* What this node waits for, or what is wrong with it. */
 static void
 describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
@@ -74,8 +89,11 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 
 	detail[0] = '\0';
 	if (view->gate_open && view->now >= view->deadline)
+		describe_closed(view, detail);
+	else if (elector_worker->elector.failsafe_since != 0)
 		snprintf(detail, ELECTOR_TEXT_SIZE,
-				 "takes no writes until etcd has confirmed its lease again%s%.150s",
+				 "leads by the members' promises since %s, when etcd did not confirm its lease%s%.120s",
+				 time_text(elector_worker->elector.failsafe_since_ms),
 				 elector_worker->elector.error[0] != '\0' ? ": " : "", elector_worker->elector.error);
 	else if (!view->known && elector_worker->elector.error[0] != '\0')
 		strlcpy(detail, elector_worker->elector.error, ELECTOR_TEXT_SIZE);

@@ -121,6 +121,7 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_SET_NAMES:
 		case ELECTOR_BEGIN:
 		case ELECTOR_CHANGE_RULE:
+		case ELECTOR_SET_FAILSAFE:
 		case ELECTOR_HANDOVER:
 		case ELECTOR_CANCEL:
 			return seen->holds;
@@ -138,6 +139,7 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_DEMOTE:
 		case ELECTOR_DROP_ORDER:
 		case ELECTOR_TAKE:
+		case ELECTOR_RETAKE:
 			return !seen->holds;
 		case ELECTOR_WAIT:
 		case ELECTOR_REGISTER:
@@ -560,6 +562,8 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_SET_NAMES:
 		case ELECTOR_BEGIN:
 		case ELECTOR_CHANGE_RULE:
+		case ELECTOR_SET_FAILSAFE:
+		case ELECTOR_RETAKE:
 			return false;		/* not in these views */
 		case ELECTOR_PAUSE_CLIENTS:
 			view->handover.clients_paused = true;
