@@ -41,9 +41,9 @@ WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-clobbered $(WERROR)
 PG_CFLAGS = $(WARNINGS)
 PG_CPPFLAGS = -Isrc -I$(libpq_srcdir) -MMD -MP
-SHLIB_LINK = $(libpq) -lcurl -lcjson
+SHLIB_LINK = $(libpq) -lcurl -lcjson -lcrypto -lmicrohttpd -lgnutls
 
-EXTRA_CLEAN = build $(PROGRAM_OBJS) $(wildcard src/*/*.d) tmp_check
+EXTRA_CLEAN = build $(PROGRAM_OBJS) $(wildcard src/*/*.d) src/server/http_page.inc tmp_check
 
 # Nothing here is inlined into queries, so no bitcode.
 override with_llvm = no
@@ -63,8 +63,14 @@ endif
 
 $(PROGRAM_OBJS): override CPPFLAGS += -DFRONTEND
 
+src/server/answers.o: src/server/http_page.inc
+
+src/server/http_page.inc: src/server/http_page.pl src/server/http_page.html
+	perl $^ >$@.new
+	mv $@.new $@
+
 pg_elector: $(PROGRAM_OBJS) $(ETCD_OBJS) $(CORE_OBJS)
-	$(CC) $(CFLAGS) $^ $(libpq_pgport) $(LDFLAGS) $(LDFLAGS_EX) -lcurl -lcjson -o $@
+	$(CC) $(CFLAGS) $^ $(libpq_pgport) $(LDFLAGS) $(LDFLAGS_EX) -lcurl -lcjson -lcrypto -o $@
 
 #
 # Helpers of the tests, and the unit tests: these carry sanitizers, and objects
@@ -91,7 +97,7 @@ build/unit/%.o: src/%.c
 
 build/unit/test_%: test/unit/test_%.c $(UNIT_OBJS)
 	@mkdir -p $(@D)
-	$(CC) $(UNIT_CFLAGS) -Isrc $< $(UNIT_OBJS) -lcurl -lcjson -lpthread -o $@
+	$(CC) $(UNIT_CFLAGS) -Isrc $< $(UNIT_OBJS) -lcurl -lcjson -lcrypto -lpthread -o $@
 
 .SECONDARY: $(UNIT_OBJS)
 

@@ -105,7 +105,7 @@ COMMENT ON VIEW elector_durability IS
 COMMENT ON COLUMN elector_durability.rule IS 'policy in force';
 COMMENT ON COLUMN elector_durability.next IS 'policy that it is being changed to, while both are in force; the same one if only its members change';
 COMMENT ON COLUMN elector_durability.degraded IS 'whether commits are acknowledged with less than is wanted, since too few followers are there';
-COMMENT ON COLUMN elector_durability.safe IS 'whether the loss of the leader, now, would lose no acknowledged commit and stop nothing';
+COMMENT ON COLUMN elector_durability.safe IS 'whether the loss of the leader, now, would lose no acknowledged commit and stop nothing; NULL under "async", which promises nothing';
 COMMENT ON COLUMN elector_durability.missing IS 'members whose absence prevents that';
 COMMENT ON COLUMN elector_durability.node IS 'name of the member';
 COMMENT ON COLUMN elector_durability.wanted IS 'its pg_elector.durability';
@@ -164,6 +164,11 @@ AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_resume() IS
 'let the cluster change its leader again; false if it is not paused';
 
+CREATE FUNCTION elector_remove_member(node text) RETURNS void
+AS 'MODULE_PATHNAME', 'elector_forget_member' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_remove_member(text) IS
+'forget a member that is gone for good: no election waits for it, no durability rule counts it, and its slots are dropped. An error that says why if it leads or is alive. Its server becomes a member again if it is started';
+
 --
 -- For the other nodes
 --
@@ -194,6 +199,7 @@ REVOKE ALL ON FUNCTION elector_pause(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_hold(text, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_release(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_resume() FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_remove_member(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_report() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_fence(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_promise(text) FROM PUBLIC;

@@ -166,13 +166,16 @@ restart_server(Elector *elector, ElectorTodoKind kind, const char *leader,
  * that the new leader does not have.
  */
 static void
-act_demote(Elector *elector)
+act_demote(Elector *elector, const ElectorPlan *plan)
 {
 	const ElectorView *view = &elector->view;
+	bool		forget = plan->reason == ELECTOR_BECAUSE_DEAD_TIMELINE;
 
 	elector_close_gate(elector);
+	if (forget)
+		elector->ports->forget_timeline(elector->world, view->target_timeline);
 	restart_server(elector, ELECTOR_TODO_STANDBY, view->leader.node, "",
-				   view->leader.term, ELECTOR_STOP_IMMEDIATE);
+				   view->leader.term, forget ? ELECTOR_STOP_FAST : ELECTOR_STOP_IMMEDIATE);
 }
 
 static void
@@ -188,20 +191,11 @@ static void
 act_handover(Elector *elector, const ElectorPlan *plan)
 {
 	const ElectorView *view = &elector->view;
-	ElectorErrand errand = {ELECTOR_ERRAND_RENEW, ELECTOR_LEASE_LEADER};
 
-	/*
-	 * Nobody renews while the server stops (L10).
-	 */
 	elector_save_heir(elector, view->peers[plan->target].node);
-	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
-	errand.bound = elector_session_bound(elector);
-	if (!elector->leases[ELECTOR_LEASE_LEADER].busy)
-	{
-		elector->leases[ELECTOR_LEASE_LEADER].busy = true;
-		elector->leases[ELECTOR_LEASE_LEADER].sent_at = view->now;
-		elector->ports->run(elector->world, &errand);
-	}
+
+	/* Nobody renews while the server stops (L10). */
+	elector_session_renew(elector, ELECTOR_LEASE_LEADER, view->now);
 	restart_server(elector, ELECTOR_TODO_HANDOVER, view->peers[plan->target].node, "",
 				   view->leader.term, ELECTOR_STOP_FAST);
 }
@@ -438,6 +432,22 @@ elector_release_hold(Elector *elector, int64_t id)
 	return true;
 }
 
+/* Unless it has come back, or the leader is another one, meanwhile. */
+void
+elector_remove_member(Elector *elector, const char *node)
+{
+	const ElectorLeader *leader = &elector->view.leader;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	elector_copy(change.other, node, sizeof(change.other));
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER,
+							  leader->present ? leader->create_revision : 0);
+	elector_change_if_created(&change, ELECTOR_KEY_OTHER_ALIVE, 0);
+	elector_change_delete(&change, ELECTOR_KEY_OTHER_MEMBER);
+	elector_act_commit(elector, ELECTOR_DEED_REMOVE, &change);
+}
+
 /* --- outcomes --- */
 
 static void
@@ -521,6 +531,7 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_REQUEST:
 		case ELECTOR_DEED_REFUSE:
 		case ELECTOR_DEED_SETTINGS:
+		case ELECTOR_DEED_REMOVE:
 		case ELECTOR_DEED_BEGIN:
 		case ELECTOR_DEED_RULE:
 			break;
@@ -585,7 +596,7 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			act_follow(elector);
 			break;
 		case ELECTOR_DEMOTE:
-			act_demote(elector);
+			act_demote(elector, plan);
 			break;
 		case ELECTOR_REJOIN:
 			act_rejoin(elector, ELECTOR_TODO_REWIND);

@@ -25,6 +25,9 @@ extern void elector_lease_verified(Elector *elector, int64_t lease,
 								   const ElectorErrandResult *result);
 extern void elector_lease_looked_at(Elector *elector, const ElectorErrandResult *result);
 
+/* For the history; 0 if one of them is not known. */
+extern int32_t elector_milliseconds(ElectorTime since, ElectorTime until);
+
 /* lead.c: likewise */
 extern void elector_act_take(Elector *elector);
 extern void elector_act_set_names(Elector *elector);

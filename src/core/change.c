@@ -46,6 +46,16 @@ elector_change_delete(ElectorChange *change, ElectorKey key)
 	change->keys[key].write = ELECTOR_WRITE_DELETE;
 }
 
+/* A restored etcd may use a revision again. */
+bool
+elector_change_releases(const ElectorLeader *leader, const ElectorLeadership *leadership)
+{
+	return leader->present && leader->create_revision == leadership->create_revision &&
+		leader->term == leadership->term &&
+		strcmp(leader->node, leadership->node) == 0 &&
+		strcmp(leader->instance, leadership->instance) == 0;
+}
+
 void
 elector_change_release(ElectorChange *change, const ElectorCluster *cluster,
 					   const ElectorLeadership *leadership,

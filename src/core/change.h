@@ -25,6 +25,8 @@ typedef enum ElectorKey
 	ELECTOR_KEY_DURABILITY,
 	ELECTOR_KEY_FAILSAFE,
 	ELECTOR_KEY_HISTORY,		/* of change.history.term */
+	ELECTOR_KEY_OTHER_MEMBER,	/* of change.other */
+	ELECTOR_KEY_OTHER_ALIVE,	/* likewise */
 	ELECTOR_KEYS
 } ElectorKey;
 
@@ -47,6 +49,8 @@ typedef struct ElectorKeyChange
 typedef struct ElectorChange
 {
 	ElectorKeyChange keys[ELECTOR_KEYS];
+
+	char		other[ELECTOR_NAME_SIZE];	/* the node that is removed */
 
 	/* the values of the keys that are put */
 	uint64_t	system;
@@ -75,9 +79,12 @@ extern void elector_change_delete(ElectorChange *change, ElectorKey key);
  * deleted and `term` says "released".  position is that of the shutdown
  * checkpoint, or NULL; only with it the leadership's heir leads next.
  *
- * Nothing but the leader key's create revision tells whose leadership it is; a
- * `term` record that is another's is left alone.
+ * The leader key's create revision tells whose leadership it is, once
+ * elector_change_releases() has found it so; a `term` record that is another's is
+ * left alone.
  */
+extern bool elector_change_releases(const ElectorLeader *leader,
+									const ElectorLeadership *leadership);
 extern void elector_change_release(ElectorChange *change,
 								   const ElectorCluster *cluster,
 								   const ElectorLeadership *leadership,

@@ -20,8 +20,8 @@
  */
 #include "decide.h"
 #include "durability.h"
-#include "failsafe.h"
 #include "elect.h"
+#include "failsafe.h"
 #include "rules.h"
 
 #include <assert.h>
@@ -198,14 +198,34 @@ open_bound(const ElectorView *view)
 {
 	if (view->gate_open)
 		return 0;
+
+	/* It may have waited for long until it could open. */
+	if (!view->recovering && view->durability.present && elector_durability_may_open(view))
+		return 0;
 	if (view->recovering || elector_durability_may_lose(view))
 		return view->leading_since + PROMOTION_BOUND;
 	for (int i = 0; i < view->npeers; i++)
 	{
 		if (i != view->self && view->peers[i].alive && view->peers[i].flushed == 0)
-			return view->leading_since + ACKNOWLEDGE_BOUND;
+			return (view->unfollowed_since > view->leading_since ?
+					view->unfollowed_since : view->leading_since) + ACKNOWLEDGE_BOUND;
 	}
 	return 0;
+}
+
+/*
+ * Those who have promised have done so by what was on record.  It is not changed before the
+ * gate is open by the lease alone (S8).
+ */
+static ElectorPlan
+under_lease(const ElectorView *view, ElectorPlan plan)
+{
+	bool		changes = plan.action == ELECTOR_CHANGE_RULE || plan.action == ELECTOR_SET_FAILSAFE;
+
+	if (!changes || view->gate_until <= view->lease_until || !ELECTOR_RULE(CHANGED_UNDER_LEASE))
+		return plan;
+	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING,
+							 view->gate_until > view->now ? view->gate_until : 0);
 }
 
 /* A leadership that is ours: promote, open, keep, or give up. */
@@ -283,15 +303,24 @@ decide_leading(const ElectorView *view)
 								 elector_look_again(view, view->leading_since));
 	}
 
+	/* What etcd has lost by a restore it has to be told again, before it is believed (S15). */
+	if (view->forgot_since != 0 && recorded && elector_durability_settled(view))
+		return elector_plan(view, ELECTOR_OPEN, ELECTOR_BECAUSE_ETCD_RESTORED);
+
+	/* Nor does it let anybody follow who was not there when we began. */
+	if (recorded && !view->term.begun)
+		return elector_plan(view, ELECTOR_BEGIN, ELECTOR_BECAUSE_PROMOTED);
+
 	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
-	durability = elector_durability_plan(view, &record);
+	durability = under_lease(view, elector_durability_plan(view, &record));
 	if (durability.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&
 		view->handover.drain_since == 0)
 		return durability;
-	failsafe = elector_failsafe_plan(view, &promisers);
+	failsafe = under_lease(view, elector_failsafe_plan(view, &promisers));
 	if (failsafe.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&
 		view->handover.drain_since == 0)
 		return failsafe;
+	durability = no_later_than(durability, failsafe.again);
 	if (elector_is_requested(view))
 		return no_later_than(elector_decide_handover(view), durability.again);
 
@@ -424,10 +453,18 @@ decide_following(const ElectorView *view)
 		!view->term.begun)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADER_BEGINS, 0);
 
-	if ((view->position.timeline != view->state.stray || !ELECTOR_RULE(STRAY_REWOUND)) &&
-		elector_position_on_history(view->position, &view->term))
-		return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
-	return decide_rejoin(view);
+	if ((view->position.timeline == view->state.stray && ELECTOR_RULE(STRAY_REWOUND)) ||
+		!elector_position_on_history(view->position, &view->term))
+		return decide_rejoin(view);
+
+	/*
+	 * Recovery takes the newest history for where it is bound, before there is
+	 * any WAL of it.
+	 */
+	if (view->target_timeline != 0 && !in_history(view->target_timeline, &view->term) &&
+		ELECTOR_RULE(BOUND_FOR_LEADER))
+		return elector_plan(view, ELECTOR_DEMOTE, ELECTOR_BECAUSE_DEAD_TIMELINE);
+	return elector_plan(view, ELECTOR_FOLLOW, ELECTOR_BECAUSE_ON_HISTORY);
 }
 
 static ElectorReason
@@ -550,6 +587,14 @@ elector_decide(const ElectorView *view)
 	if (elector_led_last(view) && view->term.released && !view->term.opened &&
 		view->state.term <= view->term.term)
 		return decide_restart(view, ELECTOR_BECAUSE_NOT_OPEN_IN_TIME);
+
+	/*
+	 * PostgreSQL would write into the history that it came through the timeline
+	 * that recovery is bound for: then others, further on the one before that,
+	 * would be taken for being on this history (S1).
+	 */
+	if (view->ordered && view->target_timeline != 0 && ELECTOR_RULE(PROMOTED_FROM_OWN))
+		return decide_restart(view, ELECTOR_BECAUSE_DEAD_TIMELINE);
 
 	return elector_decide_election(view);
 }

@@ -169,6 +169,10 @@ extern bool elector_is_changing(const ElectorView *view);
 extern bool elector_judge_failover(const ElectorView *view, const char *target,
 								   ElectorReason *why);
 
+/* May a member be forgotten?  Not one that is there, nor one whose commits may be needed. */
+extern bool elector_judge_removal(const ElectorView *view, const char *node,
+								  ElectorReason *why);
+
 /* While the cluster is paused, only the last leader leads again (L8). */
 extern bool elector_may_lead(bool paused, const ElectorTerm *term, const char *node);
 

@@ -79,6 +79,13 @@ elector_rule_suffices(const ElectorCommitRule *rule, const char *leader,
 }
 
 bool
+elector_rule_might_suffice(const ElectorCommitRule *rule, const char *leader,
+						   const bool *acknowledged)
+{
+	return suffices(rule, leader, acknowledged, true);
+}
+
+bool
 elector_rule_names(const ElectorCommitRule *rule, const char *leader, char *names, size_t size)
 {
 	const char *arguments;
@@ -154,7 +161,10 @@ is_found(const ElectorView *view, int i, int candidate)
 		 !ELECTOR_RULE(AHEAD_IS_ABSENT));
 }
 
-/* Are all commits acknowledged under `leader` with the candidate? */
+/*
+ * Are all commits acknowledged under `leader` with the candidate?  Under async nothing was
+ * promised; but a leader that acknowledged alone because it was degraded has them all.
+ */
 static bool
 revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char *leader,
 			  int candidate, const char **missing)
@@ -162,6 +172,8 @@ revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char
 	bool		absent[ELECTOR_MEMBERS_MAX];
 	const char *first = "";
 
+	if (elector_policy_is_async(rule->policy) && !view->durability.degraded)
+		return true;
 	for (int i = 0; i < rule->nmembers; i++)
 		absent[i] = true;
 	for (int i = 0; i < view->npeers; i++)
@@ -185,7 +197,7 @@ revoked_under(const ElectorView *view, const ElectorCommitRule *rule, const char
 		if (absent[i] && strcmp(rule->members[i].node, leader) != 0)
 			first = rule->members[i].node;
 	}
-	*missing = first;
+	*missing = first[0] != '\0' ? first : leader;
 	return false;
 }
 
@@ -217,6 +229,10 @@ elector_durability_revoked(const ElectorView *view, int candidate, const char **
 	/* S7: of those that led since, none has acknowledged anything. */
 	const char *leader = ELECTOR_RULE(OPENED_LAST) ? term->opened_node : term->node;
 
+	/* Who has changed the rule since then has found them all by it, from where it led. */
+	if (record->term > term->opened_term)
+		leader = record->node;
+
 	*missing = "";
 	if (term->opened_term == 0 || !ELECTOR_RULE(COMMITS_FOUND))
 		return true;
@@ -236,6 +252,21 @@ is_async(const ElectorDurability *record)
 {
 	return !record->present || (elector_policy_is_async(record->rule.policy) &&
 								!record->changing);
+}
+
+static bool
+counts_under(const ElectorCommitRule *rule, const char *node)
+{
+	return !elector_policy_is_async(rule->policy) && find_member(rule, node) >= 0;
+}
+
+bool
+elector_durability_counts(const ElectorView *view, const char *node)
+{
+	const ElectorDurability *record = &view->durability;
+
+	return record->present && (counts_under(&record->rule, node) ||
+							   (record->changing && counts_under(&record->next, node)));
 }
 
 bool
@@ -269,6 +300,17 @@ elector_durability_may_open(const ElectorView *view)
 		return true;
 	return acknowledged(view, &record->rule, view->barrier) &&
 		(!record->changing || acknowledged(view, &record->next, view->barrier));
+}
+
+bool
+elector_durability_settled(const ElectorView *view)
+{
+	ElectorDurability record;
+	const ElectorPlan plan = elector_durability_plan(view, &record);
+
+	return plan.action == ELECTOR_WAIT && plan.reason == ELECTOR_BECAUSE_LEADING &&
+		(is_async(&view->durability) ||
+		 acknowledged(view, &view->durability.rule, view->names_barrier));
 }
 
 /* The longer it has lasted, the less often. */
@@ -473,6 +515,8 @@ begin_change(const ElectorDurability *before, const ElectorCommitRule *next, boo
 		elector_rule_copy(&record->rule, &before->rule);
 	else
 		elector_copy(record->rule.policy, "async", sizeof(record->rule.policy));
+	elector_copy(record->node, before->node, sizeof(record->node));
+	record->term = before->term;
 	record->present = true;
 	record->changing = ELECTOR_RULE(TWO_PHASES);
 	record->degraded = less;
@@ -517,6 +561,8 @@ finish_change(const ElectorView *view, const ElectorCommitRule *wanted, bool les
 		record->present = true;
 		record->degraded = before->degraded;
 		elector_rule_copy(&record->rule, &before->next);
+		elector_copy(record->node, view->node, sizeof(record->node));
+		record->term = view->leader.term;
 		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 	}
 	if (change_course(view, wanted, less, record))
@@ -550,6 +596,8 @@ elector_durability_plan(const ElectorView *view, ElectorDurability *record)
 		record->present = true;
 		record->degraded = less;
 		elector_rule_copy(&record->rule, &before->rule);
+		elector_copy(record->node, before->node, sizeof(record->node));
+		record->term = before->term;
 		return elector_plan(view, ELECTOR_CHANGE_RULE, ELECTOR_BECAUSE_DURABILITY);
 	}
 

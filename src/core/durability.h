@@ -26,6 +26,10 @@ extern bool elector_policy_is_async(const char *text);
 extern bool elector_rule_suffices(const ElectorCommitRule *rule, const char *leader,
 								  const bool *acknowledged);
 
+/* May they?  Of a policy that is not known here nobody can say. */
+extern bool elector_rule_might_suffice(const ElectorCommitRule *rule, const char *leader,
+									   const bool *acknowledged);
+
 /* synchronous_standby_names for it; false if it does not fit, or nothing suffices. */
 extern bool elector_rule_names(const ElectorCommitRule *rule, const char *leader,
 							   char *names, size_t size);
@@ -36,11 +40,14 @@ extern bool elector_rule_equal(const ElectorCommitRule *a, const ElectorCommitRu
 /* --- what elections ask --- */
 
 /*
- * With the candidate, is every commit there that was acknowledged under the leaders on
- * record (S3, S7)?  If not, *missing is the member whose answer might help, or "".
+ * With the candidate, is every commit there that was acknowledged under the leader that
+ * opened last (S3, S7)?  If not, *missing is the member whose answer might help, or "".
  */
 extern bool elector_durability_revoked(const ElectorView *view, int candidate,
 									   const char **missing);
+
+/* Is the member one by whom commits are acknowledged, now or in a change under way? */
+extern bool elector_durability_counts(const ElectorView *view, const char *node);
 
 /*
  * May a node lead that lacks, or may lack, what the last leader wrote, when
@@ -74,6 +81,9 @@ extern void elector_durability_names(const ElectorView *view, char *names, size_
  * CHANGE_RULE to *record, which is filled only then and must be empty before.
  */
 extern ElectorPlan elector_durability_plan(const ElectorView *view, ElectorDurability *record);
+
+/* Is the rule on record in force, and has it all commits? */
+extern bool elector_durability_settled(const ElectorView *view);
 
 /* Do the members that follow now suffice for the policy that is wanted? */
 extern bool elector_durability_served(const ElectorView *view);

@@ -204,6 +204,13 @@ is_eligible(const ElectorView *view, int i, bool unknown_lag,
 	return true;
 }
 
+/* It may still be a primary, and lead again without a restart. */
+static bool
+is_last_leader(const ElectorView *view, int i)
+{
+	return view->term.present && strcmp(view->peers[i].node, view->term.node) == 0;
+}
+
 int
 elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked)
 {
@@ -228,6 +235,8 @@ elector_choose(const ElectorView *view, bool unknown_lag, ElectorReason *blocked
 		if (order == 0 || !ELECTOR_RULE(MOST_ADVANCED))
 			order = elector_priority_compare(view->peers[i].answer.priority,
 											 view->peers[best].answer.priority);
+		if (order == 0)
+			order = is_last_leader(view, i) - is_last_leader(view, best);
 		if (order > 0 || (order == 0 && i == view->self))
 			best = i;
 	}
@@ -543,10 +552,6 @@ run_election(const ElectorView *view)
 	if (due > view->now)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_WAITING_FOR_ANSWERS, due);
 
-	/* No override skips a promise (S8). */
-	if (!elector_failsafe_over(view))
-		return stuck(view, ELECTOR_BECAUSE_MAY_BE_PROMISED, 0);
-
 	patience_over = view->now >= later(view->started_at, view->gone_since) +
 		view->cold_start_wait;
 	chosen = elector_choose(view, patience_over, &blocked);
@@ -556,6 +561,14 @@ run_election(const ElectorView *view)
 	{
 		plan = stuck(view, ELECTOR_BECAUSE_COMMITS_MISSING, 0);
 		plan.target = elector_find_peer(view, missing);
+		return plan;
+	}
+
+	/* No override skips a promise (S8). */
+	if (!elector_failsafe_over(view))
+	{
+		plan = stuck(view, ELECTOR_BECAUSE_MAY_BE_PROMISED, 0);
+		plan.target = elector_failsafe_doubted(view);
 		return plan;
 	}
 

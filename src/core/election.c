@@ -233,12 +233,6 @@ how_revoked(const ElectorView *view)
 	return "lease gone";
 }
 
-static int32_t
-milliseconds(ElectorTime since, ElectorTime until)
-{
-	return until > since ? (int32_t) ((until - since) / 1000) : 0;
-}
-
 /*
  * From the old leader's last sign until it was seen to be gone: its own word of how
  * long it took to stop, or how long it had not answered.
@@ -259,7 +253,7 @@ notice_ms(const Elector *elector)
 	sign = view->peers[old].silent_since;
 	if (elector->leader_told_at > sign)
 		sign = elector->leader_told_at;
-	return milliseconds(sign, view->gone_since);
+	return elector_milliseconds(sign, view->gone_since);
 }
 
 /* What its entry in the history will say. */
@@ -295,9 +289,9 @@ explain_order(const Elector *elector, const ElectorPeerView *peer, ElectorOrder 
 		elector->lock_reason != ELECTOR_BECAUSE_OVERRIDDEN &&
 		elector->lock_reason != ELECTOR_BECAUSE_FIRST_LEADER;
 	order->notice_ms = notice_ms(elector);
-	order->lock_ms = milliseconds(elector->gone_since, elector->lock_since);
-	order->revoke_ms = milliseconds(elector->lock_since, revoked_at);
-	order->choose_ms = milliseconds(revoked_at, view->now);
+	order->lock_ms = elector_milliseconds(elector->gone_since, elector->lock_since);
+	order->revoke_ms = elector_milliseconds(elector->lock_since, revoked_at);
+	order->choose_ms = elector_milliseconds(revoked_at, view->now);
 }
 
 void

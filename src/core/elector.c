@@ -36,6 +36,9 @@
 /* How often a node looks whether the others can come in. */
 #define OWN_ACCESS_INTERVAL ((ElectorTime) 10 * 1000000)
 
+/* An etcd that comes and goes is not worth a line more often. */
+#define NOTES_APART ((ElectorTime) 10 * 1000000)
+
 /* Look again after this time, whatever else happens. */
 void
 elector_poll(Elector *elector, ElectorTime interval)
@@ -66,6 +69,16 @@ elector_note_term(Elector *elector, ElectorNoteKind kind, uint64_t term)
 	ElectorNote note = {kind, term, "", ""};
 
 	elector->ports->note(elector->world, &note);
+}
+
+/* Is it worth a note again?  Then this was one. */
+bool
+elector_note_apart(ElectorTime *noted_at, ElectorTime now)
+{
+	if (*noted_at != 0 && now < *noted_at + NOTES_APART)
+		return false;
+	*noted_at = now;
+	return true;
 }
 
 void
@@ -356,6 +369,10 @@ note_plan(Elector *elector, const ElectorPlan *plan)
 	if ((quiet || plan->action == noted->action) &&
 		plan->reason == noted->reason && plan->term == noted->term)
 		return;
+	if ((plan->reason == ELECTOR_BECAUSE_LEASE_UNSURE ||
+		 plan->reason == ELECTOR_BECAUSE_ETCD_UNKNOWN) &&
+		!elector_note_apart(&elector->unsure_noted_at, elector->view.now))
+		return;
 	*noted = *plan;
 
 	/* That has a word of its own. */
@@ -454,11 +471,13 @@ elector_finish(Elector *elector)
 
 	/* alive/<node> says that a node is there. */
 	elector_session_drop_lease(elector, ELECTOR_LEASE_ALIVE, true);
-	if (lease->id != 0 && !lease->busy)
-	{
-		lease->renew_at = 0;
-		elector_session_step(elector, elector->ports->now(elector->world));
-	}
+
+	/* Nobody waits for an election that has ended; a handover is ended by its release. */
+	if (elector->leader_revision == 0)
+		elector_session_drop_lease(elector, ELECTOR_LEASE_ELECTION, true);
+	if (lease->id != 0)
+		elector_session_renew(elector, ELECTOR_LEASE_LEADER,
+							  elector->ports->now(elector->world));
 }
 
 /* --- what peers say --- */
@@ -469,7 +488,21 @@ heard_report(Elector *elector, ElectorSaid *said, const ElectorReport *report)
 	const ElectorLeader *leader = &elector->cluster->leader;
 
 	if (strcmp(report->node, said->node) != 0)
+	{
+		if (strcmp(said->misled_to, report->node) != 0)
+		{
+			ElectorNote note = {ELECTOR_NOTE_MISLED, 0, said->node, report->node};
+
+			elector->ports->note(elector->world, &note);
+		}
+		elector_copy(said->misled_to, report->node, sizeof(said->misled_to));
+		if (said->misled_since == 0)
+			said->misled_since = elector->ports->now(elector->world);
+		memset(&said->report, 0, sizeof(said->report));
 		return;
+	}
+	said->misled_since = 0;
+	said->misled_to[0] = '\0';
 	said->report = *report;
 	if (report->remembered > elector->remembered && report->remembered <= INT64_MAX / 2)
 		elector->remembered = report->remembered;

@@ -33,11 +33,7 @@ typedef struct ElectorLease
 	ElectorTime ttl;
 	ElectorTime deadline;		/* sent_at + ttl - margin; 0: not confirmed */
 	ElectorTime renew_at;
-	ElectorTime sent_at;		/* of the renewal under way */
-	uint64_t	raft_term;		/* in which that renewal was answered */
-	bool		busy;			/* a renewal is under way */
-	ElectorTime doubted_since;	/* when the first renewal was sent that has
-								 * not succeeded; 0: the last one has */
+	int			under_way;		/* renewals that have no outcome yet */
 
 	/* for elector_lease */
 	int64_t		renewals;
@@ -95,6 +91,8 @@ typedef struct ElectorServer
 	bool		promoting;		/* recovering, and told to be promoted */
 	ElectorPosition position;	/* recovering: replayed, or held while frozen;
 								 * else flushed */
+	uint32_t	target_timeline;	/* frozen: the newest that it has a history
+									 * of, if that is none of the position's */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	uint64_t	opened_term;	/* the gate was opened for it; 0: not.  Outlives
 								 * the elector, not the postmaster */
@@ -138,7 +136,8 @@ typedef enum ElectorNoteKind
 	ELECTOR_NOTE_DEGRADED,		/* the durability rule */
 	ELECTOR_NOTE_RESTORED,
 	ELECTOR_NOTE_CANCELED,		/* the requested switchover; text: why */
-	ELECTOR_NOTE_CANNOT_FOLLOW
+	ELECTOR_NOTE_CANNOT_FOLLOW,
+	ELECTOR_NOTE_MISLED			/* node; text: which one answers in its place */
 } ElectorNoteKind;
 
 typedef struct ElectorNote
@@ -191,6 +190,7 @@ typedef struct ElectorPorts
 																	 * ancestors */
 	uint32_t	(*newest_timeline) (void *world, uint32_t own); /* known to the disk,
 																 * or own */
+	void		(*forget_timeline) (void *world, uint32_t timeline);	/* its history */
 	void		(*wake) (void *world);	/* the startup process */
 	bool		(*checkpoint) (void *world, bool begin);	/* true when done */
 
@@ -242,6 +242,9 @@ typedef struct ElectorSaid
 	bool		passed_over;
 	ElectorReport report;
 	ElectorTime reported_at;
+	ElectorTime misled_since;	/* another node answers where it is said to be;
+								 * 0: none does */
+	char		misled_to[ELECTOR_NAME_SIZE];
 	ElectorTime absent_since;	/* it does not stream from us; 0: it does */
 
 	/* its newest promise */
@@ -272,6 +275,7 @@ typedef struct Elector
 	int64_t		written;		/* revision of our own newest write */
 	bool		acting;			/* a transaction is under way */
 	bool		reachable;
+	ElectorTime silence_noted_at;	/* 0: never */
 	ElectorTime unreachable_since;
 	ElectorTime linked_since;	/* 0: it has always answered */
 	char		error[ELECTOR_TEXT_SIZE];
@@ -298,6 +302,8 @@ typedef struct Elector
 	ElectorLsn	names_barrier;	/* end of WAL when that was known ... */
 	ElectorTime names_since;	/* ... which was then */
 	ElectorTime unserved_since;
+	ElectorTime unfollowed_since;	/* before it opens, somebody who is there does
+									 * not follow */
 
 	/* leading without etcd, by promises (promise.c) */
 	ElectorFailsafe asked;		/* who has to promise */
@@ -307,6 +313,8 @@ typedef struct Elector
 	ElectorTime ask_promises_at;
 	ElectorTime failsafe_since; /* 0: etcd has confirmed the lease */
 	int64_t		failsafe_since_ms;	/* likewise, since 1970 */
+	ElectorTime failsafe_noted_at;
+	bool		failsafe_noted; /* that it began; then its end is, too */
 	bool		retaking;		/* the grant under way is for our own key */
 	int64_t		retaken_lease;	/* that it is put under */
 	ElectorTime retaken_ttl;
@@ -322,6 +330,8 @@ typedef struct Elector
 	ElectorTime gone_since;
 	uint64_t	remembered;		/* newest leadership anybody remembers */
 	ElectorTime forgot_since;
+	int64_t		loaded_revision;	/* of etcd's store, as it was read last */
+	int64_t		restored_revision;	/* and when that was less than before; or 0 */
 	uint64_t	seen_term;		/* newest leadership seen alive */
 	int64_t		gone_lease;		/* lease that etcd says is no more */
 	ElectorTime lease_checked_at;
@@ -373,6 +383,7 @@ typedef struct Elector
 	ElectorView view;			/* what was last decided from */
 	ElectorPlan plan;
 	ElectorPlan noted;
+	ElectorTime unsure_noted_at;	/* that etcd was missed; 0: never */
 	ElectorTime poll_at;		/* something is being waited for by looking */
 	ElectorTime due;			/* when the next round is due at the latest */
 	bool		news;			/* etcd or a peer has said something */
@@ -432,7 +443,10 @@ extern void elector_refuse_request(Elector *elector, const char *why);
 extern int64_t elector_hold(Elector *elector, const char *reason, int64_t lasts_ms);
 extern bool elector_release_hold(Elector *elector, int64_t id);
 
-/* Pause or resume the cluster; likewise. */
+/* Forget a member, which elector_judge_removal() has found to be gone; by ELECTOR_DEED_REMOVE. */
+extern void elector_remove_member(Elector *elector, const char *node);
+
+/* Pause or resume the cluster; by ELECTOR_DEED_SETTINGS. */
 extern void elector_set_paused(Elector *elector, bool paused, const char *reason);
 
 /* The server begins to stop: nobody will renew (L10), nor say that we are here. */
@@ -458,12 +472,15 @@ extern void elector_close_gate(Elector *elector);
 extern void elector_move_gate(Elector *elector, ElectorTime deadline);
 extern void elector_save_state(Elector *elector);
 extern void elector_note(Elector *elector, ElectorNoteKind kind, const char *text);
+extern bool elector_note_apart(ElectorTime *noted_at, ElectorTime now);
 extern void elector_note_term(Elector *elector, ElectorNoteKind kind, uint64_t term);
 
 /* session.c */
 extern void elector_session_step(Elector *elector, ElectorTime now);
 extern ElectorTime elector_session_next(const Elector *elector, ElectorTime now);
 extern ElectorTime elector_session_bound(const Elector *elector);
+extern void elector_session_renew(Elector *elector, ElectorLeaseKind kind,
+								  ElectorTime now);
 extern void elector_session_reload(Elector *elector);
 extern void elector_session_set_lease(Elector *elector, ElectorLeaseKind kind,
 									  const ElectorErrandResult *result);

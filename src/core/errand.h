@@ -44,6 +44,7 @@ typedef enum ElectorDeed
 	ELECTOR_DEED_REQUEST,
 	ELECTOR_DEED_REFUSE,		/* a request for a planned change */
 	ELECTOR_DEED_SETTINGS,
+	ELECTOR_DEED_REMOVE,
 	ELECTOR_DEED_BEGIN,
 	ELECTOR_DEED_RULE,
 	ELECTOR_DEED_FAILSAFE,
@@ -58,6 +59,8 @@ typedef struct ElectorErrand
 	int64_t		lease;
 	int64_t		ttl;			/* seconds */
 	ElectorTime bound;			/* how long it may take in all */
+	ElectorTime renewed_at;		/* RENEW, CONFIRM: when the renewal was sent, ... */
+	uint64_t	raft_term;		/* ... and in which it was answered */
 	const ElectorChange *change;	/* valid while the errand is handed over */
 } ElectorErrand;
 

@@ -4,8 +4,9 @@
  *
  * A leader whose lease etcd does not confirm asks all members on record to promise that
  * they will not be fenced for a newer term until a given time, and goes on for as long as
- * all of them have promised.  An election proves that the old leader does not go on by
- * fencing one of them: whoever is fenced has promised nothing, or no more, and having
+ * enough of them have promised: all, or, under a durability policy, as many as make a commit
+ * durable.  An election proves that the old leader does not go on by fencing so many that
+ * the others are not enough: whoever is fenced has promised nothing, or no more, and having
  * obeyed a newer term never promises the old one again.  So of the two things, to lead by
  * promises and to be followed by another leader, only one can be; etcd's lease is proof
  * only as long as there is nobody to promise.
@@ -150,81 +151,93 @@ is_self(const ElectorView *view, const ElectorFailsafeMember *member)
 		strcmp(member->directory, view->state.directory) == 0;
 }
 
-/*
- * The rule that is not followed (see src/README): those that have promised suffice to make
- * a commit durable.
- */
-static bool
-enough_promise(const ElectorView *view)
-{
-	const ElectorDurability *record = &view->durability;
-	const ElectorCommitRule *rules[] = {&record->rule, &record->next};
-
-	if (elector_durability_may_lose(view))
-		return false;
-	for (int r = 0; r < (record->changing ? 2 : 1); r++)
-	{
-		bool		set[ELECTOR_MEMBERS_MAX] = {false};
-
-		if (elector_policy_is_async(rules[r]->policy))
-			return false;
-		for (int i = 0; i < rules[r]->nmembers; i++)
-		{
-			const ElectorFailsafeMember *member =
-			find_member(&view->asked, rules[r]->members[i].node);
-
-			set[i] = member != NULL && !is_self(view, member) &&
-				promised_until(view, member) > view->now;
-		}
-		if (!elector_rule_suffices(rules[r], view->node, set))
-			return false;
-	}
-	return true;
-}
-
+/* When the first promise ends, if all have promised who have to. */
 static ElectorTime
-soonest_in_force(const ElectorView *view)
+all_until(const ElectorView *view)
 {
 	ElectorTime soonest = 0;
 
 	for (int i = 0; i < view->asked.nmembers; i++)
 	{
-		ElectorTime until = is_self(view, &view->asked.members[i]) ? 0 :
-		promised_until(view, &view->asked.members[i]);
+		ElectorTime until;
 
-		if (until > view->now && (soonest == 0 || until < soonest))
+		if (is_self(view, &view->asked.members[i]))
+			continue;
+		until = promised_until(view, &view->asked.members[i]);
+		if (until == 0 && ELECTOR_RULE(ALL_PROMISE))
+			return 0;
+		if (soonest == 0 || (ELECTOR_RULE(ALL_PROMISE) ? until < soonest : until > soonest))
 			soonest = until;
 	}
 	return soonest;
 }
 
+/* Has the node promised until then, whichever data directory the record has of it? */
+static bool
+has_promised(const ElectorView *view, const char *node, ElectorTime until)
+{
+	bool		any = false;
+
+	for (int i = 0; i < view->asked.nmembers; i++)
+	{
+		if (strcmp(view->asked.members[i].node, node) != 0)
+			continue;
+		if (promised_until(view, &view->asked.members[i]) < until)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+/* For how long so many have promised as make a commit durable. */
+static ElectorTime
+enough_until(const ElectorView *view, const ElectorCommitRule *rule)
+{
+	ElectorTime latest = 0;
+
+	for (int i = 0; i < view->asked.nmembers; i++)
+	{
+		ElectorTime until = promised_until(view, &view->asked.members[i]);
+		bool		set[ELECTOR_MEMBERS_MAX] = {false};
+
+		if (until <= latest || is_self(view, &view->asked.members[i]))
+			continue;
+		for (int m = 0; m < rule->nmembers; m++)
+			set[m] = has_promised(view, rule->members[m].node, until);
+		if (elector_rule_suffices(rule, view->node, set))
+			latest = until;
+	}
+	return latest;
+}
+
+static ElectorTime
+until_under(const ElectorView *view, const ElectorCommitRule *rule)
+{
+	return elector_policy_is_async(rule->policy) || !ELECTOR_RULE(ALL_PROMISE) ?
+		all_until(view) : enough_until(view, rule);
+}
+
 ElectorTime
 elector_failsafe_until(const ElectorView *view)
 {
-	const ElectorFailsafe *asked = &view->asked;
-	ElectorTime soonest = 0;
-	bool		all = true;
+	const ElectorDurability *record = &view->durability;
+	ElectorTime until;
 
 	/* Fenced, nobody leads. */
-	if (!view->gate_open || !view->may_promise || !asked->present ||
+	if (!view->gate_open || !view->may_promise || !view->asked.present ||
 		view->state.term > view->state.followed)
 		return 0;
-	for (int i = 0; i < asked->nmembers; i++)
+	if (!record->present)
+		return all_until(view);
+	until = until_under(view, &record->rule);
+	if (record->changing && ELECTOR_RULE(PROMISE_BOTH_RULES))
 	{
-		ElectorTime until;
+		ElectorTime next = until_under(view, &record->next);
 
-		if (is_self(view, &asked->members[i]))
-			continue;
-		until = promised_until(view, &asked->members[i]);
-		if (until == 0)
-			all = false;
-		else if (soonest == 0 ||
-				 (ELECTOR_RULE(ALL_PROMISE) ? until < soonest : until > soonest))
-			soonest = until;
+		if (next < until)
+			until = next;
 	}
-	if (!all && !ELECTOR_RULE(ALL_FOR_EACH_POLICY) && enough_promise(view))
-		return soonest_in_force(view);
-	return all || !ELECTOR_RULE(ALL_PROMISE) ? soonest : 0;
+	return until;
 }
 
 void
@@ -256,6 +269,18 @@ elector_failsafe_may_retake(const ElectorView *view)
 
 /* --- who promises --- */
 
+/*
+ * Whoever was fenced for a newer term proves that the older one is over; but not to an
+ * elector whose lock is older than the leader key: that one can establish nobody any more.
+ */
+static bool
+obeys(const ElectorView *view, uint64_t term)
+{
+	return view->state.term == term ||
+		(view->state.term > term && view->leader.present && view->leader.term == term &&
+		 view->leader.create_revision > view->state.token);
+}
+
 bool
 elector_failsafe_may_promise(const ElectorView *view, const ElectorPromiseRequest *request)
 {
@@ -269,12 +294,9 @@ elector_failsafe_may_promise(const ElectorView *view, const ElectorPromiseReques
 	if (view->ordered || view->lock_since != 0 || view->fence_waits)
 		return false;
 
-	/*
-	 * Whoever was fenced for a newer term proves that the older one is over.  What a
-	 * copy or a restored data directory has obeyed nobody knows (S10).
-	 */
+	/* What a copy or a restored data directory has obeyed nobody knows (S10). */
 	if (ELECTOR_RULE(PROMISE_OF_THIS_TERM) &&
-		(!state->present || !state->caught_up || state->term != request->term ||
+		(!state->present || !state->caught_up || !obeys(view, request->term) ||
 		 state->followed != request->term || view->remembered > request->term))
 		return false;
 
@@ -299,35 +321,146 @@ elector_failsafe_binds(const ElectorView *view, uint64_t over)
 
 /* --- elections --- */
 
+/*
+ * Is the member sure not to promise any more: fenced in this election, or, before there
+ * is one, there to be fenced?  A copy of it proves nothing.
+ */
+static bool
+is_out(const ElectorView *view, int i, const ElectorFailsafeMember *member, bool foretold)
+{
+	const ElectorPeerView *peer = &view->peers[i];
+	const char *directory = foretold ? peer->directory : peer->answer.directory;
+
+	if (foretold ? !peer->alive || (peer->silent_since != 0 &&
+									view->now >= peer->silent_since + view->fence_timeout / 4) :
+		peer->answer.kind != ELECTOR_ANSWER_FENCED)
+		return false;
+	if (member == NULL)
+		return !ELECTOR_RULE(ON_RECORD);
+	return strcmp(directory, member->directory) == 0 || !ELECTOR_RULE(SAME_PROMISER);
+}
+
+/*
+ * The old leader's own word, or a later life of it in the same data directory.  Whom an
+ * operator has removed is gone for good.
+ */
+static bool
+old_leader_out(const ElectorView *view, bool foretold)
+{
+	const ElectorTerm *term = &view->term;
+	int			i = elector_find_peer(view, term->node);
+
+	if (!term->present)
+		return false;
+	if (i < 0)
+		return true;
+	if (!foretold && view->peers[i].answer.kind == ELECTOR_ANSWER_FENCED &&
+		strcmp(view->peers[i].answer.instance, term->instance) == 0)
+		return true;
+	return is_out(view, i, find_member(&view->failsafe, term->node), foretold);
+}
+
+/* All would have to promise: is one of them out, or nobody left? */
+static bool
+one_is_out(const ElectorView *view, bool foretold)
+{
+	bool		anybody = false;
+
+	for (int i = 0; i < view->npeers; i++)
+	{
+		const ElectorFailsafeMember *member = find_member(&view->failsafe, view->peers[i].node);
+
+		if (strcmp(view->peers[i].node, view->term.node) == 0)
+			continue;
+		if (is_out(view, i, member, foretold))
+			return true;
+		anybody = anybody || member != NULL;
+	}
+	return !anybody;
+}
+
+/*
+ * Would those that are not out be too few?  One that is in the rule, and not on record, may
+ * be about to be.
+ */
+static bool
+too_few_left(const ElectorView *view, const ElectorCommitRule *rule, bool foretold)
+{
+	bool		left[ELECTOR_MEMBERS_MAX] = {false};
+	bool		anybody = false;
+
+	for (int m = 0; m < rule->nmembers; m++)
+	{
+		const char *node = rule->members[m].node;
+		int			i = elector_find_peer(view, node);
+
+		if (i < 0 || strcmp(node, view->term.node) == 0)
+			continue;
+		left[m] = !is_out(view, i, find_member(&view->failsafe, node), foretold);
+		anybody = anybody || left[m];
+	}
+	return !anybody || !elector_rule_might_suffice(rule, view->term.node, left);
+}
+
+static bool
+over_under(const ElectorView *view, const ElectorCommitRule *rule, bool foretold)
+{
+	return elector_policy_is_async(rule->policy) || !ELECTOR_RULE(PROMISERS_INTERSECT) ?
+		one_is_out(view, foretold) : too_few_left(view, rule, foretold);
+}
+
+static bool
+all_fenced(const ElectorView *view)
+{
+	for (int i = 0; i < view->npeers; i++)
+	{
+		if (view->peers[i].answer.kind != ELECTOR_ANSWER_FENCED)
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_over(const ElectorView *view, bool foretold)
+{
+	const ElectorDurability *record = &view->durability;
+
+	if (view->term.released || !ELECTOR_RULE(PROMISERS_FENCED))
+		return true;
+
+	/* What the forgotten leadership had on record nobody knows (S15). */
+	if (view->forgot_since != 0 && ELECTOR_RULE(RESTORED_FENCED))
+		return foretold || all_fenced(view);
+	if (!view->failsafe.present || old_leader_out(view, foretold))
+		return true;
+	if (!record->present)
+		return one_is_out(view, foretold);
+	return over_under(view, &record->rule, foretold) &&
+		(!record->changing || over_under(view, &record->next, foretold));
+}
+
 bool
 elector_failsafe_over(const ElectorView *view)
 {
-	const ElectorFailsafe *record = &view->failsafe;
-	const ElectorTerm *term = &view->term;
-	bool		anybody = false;
+	return is_over(view, false);
+}
 
-	if (!record->present || term->released || !ELECTOR_RULE(PROMISERS_FENCED))
-		return true;
+bool
+elector_failsafe_to_end(const ElectorView *view)
+{
+	return is_over(view, true);
+}
+
+int
+elector_failsafe_doubted(const ElectorView *view)
+{
 	for (int i = 0; i < view->npeers; i++)
 	{
-		const ElectorPeerView *peer = &view->peers[i];
-		const ElectorAnswer *answer = &peer->answer;
-		const ElectorFailsafeMember *member = find_member(record, peer->node);
-		bool		led = strcmp(peer->node, term->node) == 0;
+		const ElectorFailsafeMember *member = find_member(&view->failsafe, view->peers[i].node);
 
-		/*
-		 * The old leader itself, or a later life of it in the same data directory.  A
-		 * copy of it proves nothing.
-		 */
-		if (member != NULL && !led)
-			anybody = true;
-		if (answer->kind != ELECTOR_ANSWER_FENCED)
-			continue;
-		if (led && strcmp(answer->instance, term->instance) == 0)
-			return true;
-		if (member == NULL ? !ELECTOR_RULE(ON_RECORD) && !led :
-			strcmp(answer->directory, member->directory) == 0 || !ELECTOR_RULE(SAME_PROMISER))
-			return true;
+		if (strcmp(view->peers[i].node, view->term.node) != 0 && member != NULL &&
+			!is_out(view, i, member, false))
+			return i;
 	}
-	return !anybody;
+	return -1;
 }

@@ -16,7 +16,7 @@ extern bool elector_failsafe_add(ElectorFailsafe *to, const ElectorFailsafe *mor
 
 /* --- the leader --- */
 
-/* Until when all have promised who have to; 0: not all have, or it does not matter. */
+/* Until when enough have promised; 0: too few have, or it does not matter. */
 extern ElectorTime elector_failsafe_until(const ElectorView *view);
 
 /* Who has not, for the operator: as many as fit, separated by commas. */
@@ -47,5 +47,11 @@ extern bool elector_failsafe_binds(const ElectorView *view, uint64_t over);
 
 /* The old leader's lease is gone.  Does it not go on by promises, either (I4)? */
 extern bool elector_failsafe_over(const ElectorView *view);
+
+/* Would an election prove that, if all that are there answer it? */
+extern bool elector_failsafe_to_end(const ElectorView *view);
+
+/* A member whose answer might help; -1: there is none. */
+extern int	elector_failsafe_doubted(const ElectorView *view);
 
 #endif							/* ELECTOR_FAILSAFE_H */

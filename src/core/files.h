@@ -16,6 +16,9 @@
 #define ELECTOR_TODO_FILE		ELECTOR_DIRECTORY "/todo"
 #define ELECTOR_LEADERSHIP_FILE ELECTOR_DIRECTORY "/leadership"
 
+/* Empty; held by the program while it runs role_change_command. */
+#define ELECTOR_ROLE_CHANGE_LOCK ELECTOR_DIRECTORY "/role_change.lock"
+
 /* No such file is larger; a larger one is not ours. */
 #define ELECTOR_FILE_SIZE		4096
 

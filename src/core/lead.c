@@ -22,6 +22,9 @@
 #define DRAIN_INTERVAL 10000
 #define NAMES_INTERVAL 2000
 
+/* No etcd has this cluster id. */
+#define ETCD_UNKNOWN UINT64_C(1)
+
 #define DEGRADED "degraded: commits were acknowledged by this node alone"
 
 /* --- becoming leader --- */
@@ -65,7 +68,9 @@ fill_term(const Elector *elector, ElectorTerm *term)
 	elector_copy(term->node, elector->settings.node, sizeof(term->node));
 	elector_copy(term->instance, elector->instance, sizeof(term->instance));
 	term->lease = elector->leases[ELECTOR_LEASE_LEADER].id;
-	term->etcd = elector->cluster->etcd;
+
+	/* An etcd that was restored is distrusted until this term is open. */
+	term->etcd = before->etcd != 0 ? before->etcd : elector->cluster->etcd;
 	term->timeline = order->timeline;
 	term->opened_term = before->opened_term;
 	elector_copy(term->opened_node, before->opened_node, sizeof(term->opened_node));
@@ -192,8 +197,8 @@ elector_took(Elector *elector, bool happened, int64_t revision)
 	elector_save_leadership(elector);
 }
 
-static int32_t
-milliseconds(ElectorTime since, ElectorTime until)
+int32_t
+elector_milliseconds(ElectorTime since, ElectorTime until)
 {
 	return since != 0 && until > since ? (int32_t) ((until - since) / 1000) : 0;
 }
@@ -324,22 +329,32 @@ elector_act_open(Elector *elector)
 	}
 	elector_change_init(&change);
 	fill_beginning(elector, term);
+	if (!term->opened)
+	{
+		term->opened_at = elector->ports->wall_ms(elector->world);
+		term->opened_from = taken_over(term, view->position);
+	}
 	term->opened = true;
 	term->opened_term = term->term;
-	term->opened_at = elector->ports->wall_ms(elector->world);
-	term->opened_from = taken_over(term, view->position);
 	term->opened_timeline = term->timeline;
 	elector_copy(term->opened_node, elector->settings.node, sizeof(term->opened_node));
+
+	/* One that was restored meanwhile may know an older rule still. */
+	term->etcd = elector->gate_open && !elector_durability_settled(view) ?
+		ETCD_UNKNOWN : elector->cluster->etcd;
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
 	elector_change_put(&change, ELECTOR_KEY_TERM, 0);
 
 	if (history->term == term->term)
 	{
-		history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
-		history->opened_at = term->opened_at;
-		history->establish_ms = milliseconds(elector->granted_at, elector->leading_since);
-		history->promote_ms = milliseconds(elector->leading_since, elector->promoted_at);
-		history->open_ms = milliseconds(elector->promoted_at, view->now);
+		if (!elector->gate_open)
+		{
+			history->lsn = term->lsn != 0 ? term->lsn : view->position.lsn;
+			history->opened_at = term->opened_at;
+			history->establish_ms = elector_milliseconds(elector->granted_at, elector->leading_since);
+			history->promote_ms = elector_milliseconds(elector->leading_since, elector->promoted_at);
+			history->open_ms = elector_milliseconds(elector->promoted_at, view->now);
+		}
 		change.history = *history;
 		elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
 	}
@@ -360,7 +375,8 @@ void
 elector_opened(Elector *elector, bool happened)
 {
 	/* Fenced meanwhile: then our word has been given that it stays shut (I4). */
-	if (!happened || (elector->state.term > elector->leader_term && ELECTOR_RULE(OPEN_UNFENCED)))
+	if (!happened || elector->gate_open ||
+		(elector->state.term > elector->leader_term && ELECTOR_RULE(OPEN_UNFENCED)))
 		return;
 	elector->gate_open = true;
 	elector->fence_stage = ELECTOR_FENCE_IDLE;
@@ -497,6 +513,8 @@ elector_last_word(Elector *elector, ElectorChange *change)
 	if (elector->leader_revision == 0)
 		return false;
 	fill_leadership(elector, &leadership);
+	if (!elector_change_releases(&elector->cluster->leader, &leadership))
+		return false;
 	elector_change_release(change, elector->cluster, &leadership, NULL, -1);
 	return true;
 }

@@ -89,6 +89,7 @@ observe_server(Elector *elector, ElectorView *view)
 	if (server->recovering)
 	{
 		view->frozen = server->frozen;
+		view->target_timeline = server->target_timeline;
 		view->promoting = server->promoting;
 		view->promoting_term = elector->promoting_term;
 		view->upstream_term = server->upstream_term;
@@ -173,6 +174,8 @@ observe_durability(const Elector *elector, ElectorView *view)
 	view->durability.changing = record->changing;
 	view->durability.degraded = record->degraded;
 	view->durability.mod_revision = record->mod_revision;
+	view->durability.term = record->term;
+	elector_copy(view->durability.node, record->node, sizeof(view->durability.node));
 	elector_rule_copy(&view->durability.rule, &record->rule);
 	elector_rule_copy(&view->durability.next, &record->next);
 
@@ -221,7 +224,9 @@ observe_etcd(Elector *elector, ElectorView *view)
 	if (cluster->term.term > elector->remembered)
 		elector->remembered = cluster->term.term;
 	if ((elector->remembered <= cluster->term.term &&
-		 (cluster->term.etcd == 0 || cluster->term.etcd == cluster->etcd)) ||
+		 (cluster->term.etcd == 0 || cluster->term.etcd == cluster->etcd) &&
+		 (elector->restored_revision == 0 ||
+		  (cluster->term.opened && cluster->term.mod_revision > elector->restored_revision))) ||
 		!ELECTOR_RULE(ETCD_RESTORED))
 		elector->forgot_since = 0;
 	else if (elector->forgot_since == 0)
@@ -280,7 +285,8 @@ observe_peers(Elector *elector, ElectorView *view)
 		}
 		peer->absent_since = said->absent_since;
 		peer->flushed = follower_flushed(&elector->server, peer->node);
-		peer->silent_since = elector->ports->silent_since(elector->world, peer->node);
+		peer->silent_since = said->misled_since != 0 ? said->misled_since :
+			elector->ports->silent_since(elector->world, peer->node);
 		peer->answer = said->answer;
 		peer->passed_over = said->passed_over;
 		peer->reported_at = said->reported_at;
@@ -299,6 +305,21 @@ observe_peers(Elector *elector, ElectorView *view)
 			view->establishing = view->npeers;
 		view->npeers++;
 	}
+}
+
+/* Who comes back has its time to follow, however long we have waited for it. */
+static void
+observe_unfollowed(Elector *elector, ElectorView *view)
+{
+	bool		any = false;
+
+	for (int i = 0; i < view->npeers; i++)
+		any = any || (i != view->self && view->peers[i].alive && view->peers[i].flushed == 0);
+	if (elector->leader_revision == 0 || elector->gate_open || !any)
+		elector->unfollowed_since = 0;
+	else if (elector->unfollowed_since == 0)
+		elector->unfollowed_since = view->now;
+	view->unfollowed_since = elector->unfollowed_since;
 }
 
 void
@@ -350,9 +371,12 @@ elector_observe(Elector *elector)
 	view->handover = elector->handover;
 
 	observe_peers(elector, view);
+	observe_unfollowed(elector, view);
 
 	view->promises_until = elector_failsafe_until(view);
-	view->deadline = elector->leases[ELECTOR_LEASE_LEADER].deadline;
+	view->lease_until = elector->leases[ELECTOR_LEASE_LEADER].deadline;
+	view->gate_until = elector->gate_until;
+	view->deadline = view->lease_until;
 	if (view->promises_until > view->deadline)
 		view->deadline = view->promises_until;
 }

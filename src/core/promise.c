@@ -2,8 +2,8 @@
  * promise.c
  *	  Asking for promises, giving them, and taking the leader key again.
  *
- * The deeds of failsafe.c.  A leader asks as soon as a renewal of its lease is overdue,
- * so that all have promised before the lease is over; and goes on asking until etcd has
+ * The deeds of failsafe.c.  A leader asks when a renewal of its lease is overdue, so that
+ * enough have promised before the lease is over; and goes on asking until etcd has
  * confirmed a lease of its own.
  *
  * The trap: a lease that was granted for the leader key is no lease of ours before the
@@ -22,14 +22,18 @@
 
 /* --- the leader asks --- */
 
-static bool
-is_overdue(const Elector *elector, ElectorTime now)
+/*
+ * From when on promises are asked for, if no renewal is confirmed by then: the next one was
+ * sent long ago, an etcd that is merely slow needs no promises, and before the lease ends
+ * there is time to ask twice.
+ */
+static ElectorTime
+overdue_at(const Elector *elector)
 {
 	const ElectorLease *lease = &elector->leases[ELECTOR_LEASE_LEADER];
 
-	return lease->id == 0 || now >= lease->deadline ||
-		(lease->doubted_since != 0 &&
-		 now >= lease->doubted_since + elector->settings.lease_ttl / 12);
+	return lease->id == 0 ? 0 :
+		lease->deadline - (lease->ttl - elector->settings.lease_margin) / 2;
 }
 
 static void
@@ -59,7 +63,7 @@ ask_if_overdue(Elector *elector)
 
 	if (!elector->gate_open || !elector->settings.failsafe || !elector->asked.present ||
 		elector->stopping || elector->state.term > elector->leader_term ||
-		!is_overdue(elector, now))
+		now < overdue_at(elector))
 	{
 		elector->ask_promises_at = 0;
 		return;
@@ -116,10 +120,14 @@ watch_failsafe(Elector *elector)
 	{
 		elector->failsafe_since = view->now;
 		elector->failsafe_since_ms = view->wall_ms;
-		elector_note_term(elector, ELECTOR_NOTE_FAILSAFE_BEGINS, elector->leader_term);
+		elector->failsafe_noted = elector_note_apart(&elector->failsafe_noted_at, view->now);
+		if (elector->failsafe_noted)
+			elector_note_term(elector, ELECTOR_NOTE_FAILSAFE_BEGINS, elector->leader_term);
 		return;
 	}
 	elector->failsafe_since = 0;
+	if (!elector->failsafe_noted)
+		return;
 	if (elector->gate_open && view->now < confirmed)
 		snprintf(text, sizeof(text), "etcd has confirmed the lease after %lld s", seconds);
 	else if (elector->gate_open)
@@ -135,9 +143,8 @@ watch_failsafe(Elector *elector)
 /* --- the record --- */
 
 /*
- * Who has to be asked: those on record, and, while a change of it may still come about,
- * those of the change.  One whose result is not known has not come about, and will not,
- * when another one has.
+ * Who has to be asked: those on record, and, while changes of it may still come about,
+ * those of the changes.  When one has, the others will not.
  */
 static void
 keep_asked(Elector *elector)
@@ -166,6 +173,19 @@ keep_asked(Elector *elector)
 		elector->asked.present = false;
 }
 
+/* Any of those that were asked for may come about, as long as none has. */
+static void
+add_change(Elector *elector, const ElectorFailsafe *change, int64_t from)
+{
+	ElectorFailsafe *changing = &elector->changing;
+
+	if (elector->changing_from != from)
+		elector_failsafe_copy(changing, change);
+	else if (!change->present || !elector_failsafe_add(changing, change))
+		changing->present = false;
+	elector->changing_from = from;
+}
+
 void
 elector_act_set_failsafe(Elector *elector)
 {
@@ -180,8 +200,7 @@ elector_act_set_failsafe(Elector *elector)
 		elector_change_put(&change, ELECTOR_KEY_FAILSAFE, 0);
 	else
 		elector_change_delete(&change, ELECTOR_KEY_FAILSAFE);
-	elector_failsafe_copy(&elector->changing, &change.failsafe);
-	elector->changing_from = view->failsafe.mod_revision;
+	add_change(elector, &change.failsafe, view->failsafe.mod_revision);
 	keep_asked(elector);
 	elector_act_commit(elector, ELECTOR_DEED_FAILSAFE, &change);
 }
@@ -367,8 +386,7 @@ elector_promise_next(const Elector *elector)
 	if (!elector->gate_open || !elector->asked.present)
 		return 0;
 	next = sooner(elector->ask_promises_at, next, view->now);
-	if (lease->doubted_since != 0)
-		next = sooner(lease->doubted_since + elector->settings.lease_ttl / 12, next, view->now);
+	next = sooner(overdue_at(elector), next, view->now);
 
 	/* It begins and ends. */
 	next = sooner(lease->deadline, next, view->now);

@@ -3,7 +3,7 @@
  *	  What a cluster keeps in etcd, and what a node keeps on its own disk, as
  *	  plain C.
  *
- * These structs are the vocabulary of everything else: src/etcd/records.c turns
+ * These structs are the vocabulary of everything else: src/etcd/json.c turns
  * them into JSON and back, src/core/decide.c decides from them, the server and
  * the program fill them in.  All strings are bounded and NUL-terminated, an
  * absent record has present = false, and an unknown number is 0.
@@ -110,8 +110,9 @@ typedef struct ElectorTerm
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
 	int64_t		lease;			/* what the leader key hung on (I4, S9) */
-	uint64_t	etcd;			/* cluster id of the etcd that took it: one
-								 * restored from a backup has another (S15) */
+	uint64_t	etcd;			/* cluster id of the etcd that knows all of it:
+								 * one restored from a backup has another
+								 * (S15) */
 	uint32_t	timeline;		/* allotted with the term (I9) */
 
 	/*
@@ -201,6 +202,8 @@ typedef struct ElectorDurability
 {
 	bool		present;		/* otherwise it is "async" */
 	ElectorCommitRule rule;
+	char		node[ELECTOR_NAME_SIZE];	/* leader that brought it into force ... */
+	uint64_t	term;			/* ... and its term; it may not have opened yet */
 	bool		changing;		/* both hold: an election satisfies both */
 	ElectorCommitRule next;
 	bool		degraded;		/* less than what the operator wants, because

@@ -13,7 +13,10 @@ ELECTOR_RULE_ROW(DRAIN, "a fence does not wait for commits under way")
 
 /* failsafe (S8) */
 ELECTOR_RULE_ROW(ALL_PROMISE, "one promise is enough to lead without etcd")
-ELECTOR_RULE_ROW(ALL_FOR_EACH_POLICY, "under a policy as many promises are enough as make a commit durable")
+ELECTOR_RULE_ROW(PROMISERS_INTERSECT, "under a policy, too, one who is fenced proves that the old leader is over")
+ELECTOR_RULE_ROW(PROMISE_BOTH_RULES, "promises suffice by one of two rules, of which the other may be in force")
+ELECTOR_RULE_ROW(CHANGED_UNDER_LEASE, "what promises are asked for changes while older ones hold the gate open")
+ELECTOR_RULE_ROW(RESTORED_FENCED, "a restored etcd is believed that nobody was to promise")
 ELECTOR_RULE_ROW(PROMISE_FROM_ASKING, "a promise counts from when it is heard")
 ELECTOR_RULE_ROW(PROMISE_MARGIN, "the leader counts on a promise to its last moment, by a clock that drifts")
 ELECTOR_RULE_ROW(PROMISE_KEPT, "who has promised obeys a fence all the same")
@@ -57,6 +60,7 @@ ELECTOR_RULE_ROW(ORDER_OF_THIS_ELECTION, "an order outlives its election")
 /* becoming leader */
 ELECTOR_RULE_ROW(TAKE_UNDER_LOCK, "the leader key is won without comparing the lock")
 ELECTOR_RULE_ROW(PROMOTION_OF_THIS_TERM, "a promotion goes on when its leadership is over (S12)")
+ELECTOR_RULE_ROW(PROMOTED_FROM_OWN, "a server is promoted whose recovery is bound for a timeline of which it has no WAL (S1)")
 ELECTOR_RULE_ROW(PROMOTED_BEFORE_OPENING, "the gate opens before promotion has ended")
 ELECTOR_RULE_ROW(PAUSE_HOLDS, "the leader key is won without comparing whether the cluster is paused")
 ELECTOR_RULE_ROW(NEW_TIMELINE, "a timeline is allotted without regard to what the members have heard of (I9)")
@@ -67,6 +71,7 @@ ELECTOR_RULE_ROW(SAME_DIRECTORY, "a copied data directory ends its original's le
 
 /* following */
 ELECTOR_RULE_ROW(ON_HISTORY, "a leader is followed on another history (S1)")
+ELECTOR_RULE_ROW(BOUND_FOR_LEADER, "a leader is followed by a server whose recovery is bound for another timeline than the leader's")
 ELECTOR_RULE_ROW(FROZEN_BEFORE_FOLLOWING, "a leader is followed from a position that is not the end of WAL (S5)")
 ELECTOR_RULE_ROW(READS_VERIFIED, "a standby answers reads before its history is known (I8)")
 ELECTOR_RULE_ROW(STRAY_KNOWN, "a timeline taken by hand is not remembered (S18)")

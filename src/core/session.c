@@ -9,9 +9,14 @@
  * sent after it, succeeds in the same raft term and finds our key: a leader that
  * etcd has isolated still acknowledges keep-alives.
  *
- * Every errand is bounded far below a third of the TTL.  One that etcd does not
- * answer goes to the next endpoint; only "no such lease" and "not our key" are
- * final.
+ * Every errand but a renewal is bounded far below a third of the TTL.  One that
+ * etcd does not answer goes to the next endpoint; only "no such lease" and "not our
+ * key" are final.
+ *
+ * A renewal may be answered late and still count, since its deadline is its own.
+ * So it is not given up as long as it would, but sent again when it should have
+ * been answered: an endpoint that is silent costs no more than that, and an etcd
+ * that is slow as a whole keeps the gate open as well as it can.
  *
  * The trap: etcd's answer may arrive when the lease it speaks of is no longer
  * ours.  So each one is compared with the lease that was asked about.
@@ -20,6 +25,7 @@
 #include "name.h"
 #include "rules.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* How soon what etcd did not answer is asked again. */
@@ -29,6 +35,9 @@
 #define SILENCE 1000000
 
 #define BOUND_MAX 1000000
+
+/* Of one lease, at one time; more than are sent within its life. */
+#define RENEWALS_MAX 16
 
 ElectorTime
 elector_session_bound(const Elector *elector)
@@ -49,11 +58,13 @@ elector_session_note(Elector *elector, const ElectorErrandResult *result)
 	{
 		if (elector->unreachable_since == 0)
 			elector->unreachable_since = now;
-		elector_copy(elector->error, result->error, sizeof(elector->error));
-		if (elector->reachable && now >= elector->unreachable_since + SILENCE)
+		snprintf(elector->error, sizeof(elector->error), "%s: %s", result->endpoint,
+				 result->error);
+		if (elector->reachable && now >= elector->unreachable_since + SILENCE &&
+			elector_note_apart(&elector->silence_noted_at, now))
 		{
 			elector->reachable = false;
-			elector_note(elector, ELECTOR_NOTE_ETCD_SILENT, result->error);
+			elector_note(elector, ELECTOR_NOTE_ETCD_SILENT, elector->error);
 		}
 		return;
 	}
@@ -84,6 +95,16 @@ margin(const Elector *elector, ElectorLeaseKind kind)
 		elector->leases[kind].ttl / 10;
 }
 
+/* Three tries before the deadline; a margin may leave little of the TTL. */
+static ElectorTime
+renewal_interval(const Elector *elector, ElectorLeaseKind kind)
+{
+	ElectorTime ttl = elector->leases[kind].ttl;
+	ElectorTime interval = (ttl - margin(elector, kind)) / 3;
+
+	return interval > ttl / 20 ? interval : ttl / 20;
+}
+
 static void
 extend(Elector *elector, ElectorLeaseKind kind, ElectorTime sent_at)
 {
@@ -95,7 +116,9 @@ extend(Elector *elector, ElectorLeaseKind kind, ElectorTime sent_at)
 	deadline = sent_at + lease->ttl - margin(elector, kind);
 	if (deadline > lease->deadline)
 		lease->deadline = deadline;
-	lease->renew_at = sent_at + lease->ttl / 3;
+	if (lease->under_way == 0 ||
+		lease->renew_at < sent_at + renewal_interval(elector, kind))
+		lease->renew_at = sent_at + renewal_interval(elector, kind);
 	if (kind == ELECTOR_LEASE_LEADER)
 		elector_move_gate(elector, lease->deadline);
 }
@@ -148,36 +171,53 @@ lost_lease(Elector *elector, ElectorLeaseKind kind)
 static void
 renewal_failed(Elector *elector, ElectorLease *lease)
 {
-	lease->busy = false;
+	ElectorTime again = elector->ports->now(elector->world) + RETRY_INTERVAL;
+
+	lease->under_way--;
 	lease->failures++;
-	lease->renew_at = elector->ports->now(elector->world) + RETRY_INTERVAL;
+	if (lease->renew_at > again)
+		lease->renew_at = again;
 }
 
 static void
-renewal_done(Elector *elector, ElectorLeaseKind kind)
+renewal_done(Elector *elector, ElectorLeaseKind kind, ElectorTime renewed_at)
 {
 	ElectorLease *lease = &elector->leases[kind];
 
-	lease->busy = false;
-	lease->doubted_since = 0;
+	lease->under_way--;
 	lease->renewals++;
-	lease->rtt_us = elector->ports->now(elector->world) - lease->sent_at;
-	extend(elector, kind, lease->sent_at);
+	lease->rtt_us = elector->ports->now(elector->world) - renewed_at;
+	extend(elector, kind, renewed_at);
+}
+
+/* Until when an answer to a renewal is of use. */
+static ElectorTime
+renewal_bound(const Elector *elector, ElectorTime renewed_at)
+{
+	ElectorTime end = renewed_at + elector->settings.lease_ttl -
+		elector->settings.lease_margin;
+	ElectorTime left = end - elector->ports->now(elector->world);
+	ElectorTime least = elector_session_bound(elector);
+
+	return left > least ? left : least;
 }
 
 static void
-confirm_leader(Elector *elector)
+confirm_leader(Elector *elector, const ElectorErrand *renewal, uint64_t raft_term)
 {
 	ElectorErrand errand = {ELECTOR_ERRAND_CONFIRM, ELECTOR_LEASE_LEADER};
 
-	errand.lease = elector->leases[ELECTOR_LEASE_LEADER].id;
-	errand.bound = elector_session_bound(elector);
+	errand.lease = renewal->lease;
+	errand.renewed_at = renewal->renewed_at;
+	errand.raft_term = raft_term;
+	errand.bound = renewal_bound(elector, renewal->renewed_at);
 	elector->ports->run(elector->world, &errand);
 }
 
 static void
-renewed(Elector *elector, ElectorLeaseKind kind, const ElectorErrandResult *result)
+renewed(Elector *elector, const ElectorErrand *errand, const ElectorErrandResult *result)
 {
+	ElectorLeaseKind kind = errand->which;
 	ElectorLease *lease = &elector->leases[kind];
 
 	if (result->status != ELECTOR_ETCD_OK)
@@ -190,11 +230,10 @@ renewed(Elector *elector, ElectorLeaseKind kind, const ElectorErrandResult *resu
 		lost_lease(elector, kind);
 		return;
 	}
-	lease->raft_term = result->raft_term;
 	if (kind == ELECTOR_LEASE_LEADER && ELECTOR_RULE(CONFIRM_RENEWAL))
-		confirm_leader(elector);
+		confirm_leader(elector, errand, result->raft_term);
 	else
-		renewal_done(elector, kind);
+		renewal_done(elector, kind, errand->renewed_at);
 }
 
 /*
@@ -223,7 +262,7 @@ repair_leader(Elector *elector, int64_t create_revision)
 }
 
 static void
-confirmed(Elector *elector, const ElectorErrandResult *result)
+confirmed(Elector *elector, const ElectorErrand *errand, const ElectorErrandResult *result)
 {
 	ElectorLease *lease = &elector->leases[ELECTOR_LEASE_LEADER];
 
@@ -244,14 +283,14 @@ confirmed(Elector *elector, const ElectorErrandResult *result)
 		renewal_failed(elector, lease);
 		return;
 	}
-	if (result->raft_term != lease->raft_term)
+	if (result->raft_term != errand->raft_term)
 	{
 		/* etcd changed its leader in between: renew again. */
 		renewal_failed(elector, lease);
 		lease->renew_at = elector->ports->now(elector->world);
 		return;
 	}
-	renewal_done(elector, ELECTOR_LEASE_LEADER);
+	renewal_done(elector, ELECTOR_LEASE_LEADER, errand->renewed_at);
 }
 
 /* The leader's lease is renewed for a key that we know to be ours. */
@@ -260,24 +299,31 @@ to_be_renewed(const Elector *elector, ElectorLeaseKind kind)
 {
 	const ElectorLease *lease = &elector->leases[kind];
 
-	return lease->id != 0 && !lease->busy &&
+	return lease->id != 0 && lease->under_way < RENEWALS_MAX &&
 		(kind != ELECTOR_LEASE_LEADER || elector->leader_revision != 0);
 }
 
-static void
-renew(Elector *elector, ElectorLeaseKind kind, ElectorTime now)
+/*
+ * Unless it is confirmed by then, another is sent: the first soon, since the
+ * endpoint may be silent and the next one not, the others as an etcd that is slow
+ * can bear.
+ */
+void
+elector_session_renew(Elector *elector, ElectorLeaseKind kind, ElectorTime now)
 {
 	ElectorLease *lease = &elector->leases[kind];
 	ElectorErrand errand = {ELECTOR_ERRAND_RENEW, kind};
+	ElectorTime again = elector_session_bound(elector);
 
-	if (!to_be_renewed(elector, kind) || now < lease->renew_at)
+	if (!to_be_renewed(elector, kind))
 		return;
-	lease->busy = true;
-	lease->sent_at = now;
-	if (lease->doubted_since == 0)
-		lease->doubted_since = now;
+	if (lease->under_way > 0 && again < elector->settings.lease_ttl / 8)
+		again = elector->settings.lease_ttl / 8;
+	lease->under_way++;
+	lease->renew_at = now + again;
 	errand.lease = lease->id;
-	errand.bound = elector_session_bound(elector);
+	errand.renewed_at = now;
+	errand.bound = renewal_bound(elector, now);
 	elector->ports->run(elector->world, &errand);
 }
 
@@ -314,6 +360,11 @@ loaded(Elector *elector, const ElectorErrandResult *result)
 	/* A write of ours whose result was unknown is in here, or never was. */
 	if (elector->written > cluster->revision)
 		elector->written = cluster->revision;
+
+	/* Revisions only grow, but for a restore from a backup. */
+	if (cluster->revision < elector->loaded_revision)
+		elector->restored_revision = cluster->revision;
+	elector->loaded_revision = cluster->revision;
 	elector->watching = true;
 	elector->raise_checked = elector->fence_term;
 	errand.bound = elector_session_bound(elector);
@@ -357,12 +408,12 @@ elector_session_heard(Elector *elector, const ElectorErrand *errand,
 		case ELECTOR_ERRAND_RENEW:
 			elector_session_note(elector, result);
 			if (ours)
-				renewed(elector, errand->which, result);
+				renewed(elector, errand, result);
 			break;
 		case ELECTOR_ERRAND_CONFIRM:
 			elector_session_note(elector, result);
 			if (ours)
-				confirmed(elector, result);
+				confirmed(elector, errand, result);
 			break;
 		case ELECTOR_ERRAND_REVOKE:
 			break;				/* said without expecting to be heard */
@@ -379,7 +430,10 @@ void
 elector_session_step(Elector *elector, ElectorTime now)
 {
 	for (int kind = 0; kind < ELECTOR_LEASES; kind++)
-		renew(elector, kind, now);
+	{
+		if (now >= elector->leases[kind].renew_at)
+			elector_session_renew(elector, kind, now);
+	}
 	load(elector, now);
 }
 

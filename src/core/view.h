@@ -114,6 +114,9 @@ typedef struct ElectorView
 	bool		frozen;			/* no upstream, all WAL held is replayed */
 	ElectorPosition position;	/* recovering and frozen, or primary: last
 								 * record held; else what is replayed so far */
+	uint32_t	target_timeline;	/* frozen, and recovery may be bound for
+									 * this one, of which no WAL has come; 0:
+									 * none */
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	bool		promoting;		/* recovering, and told to be promoted ... */
 	uint64_t	promoting_term; /* ... by us for this term; 0: not by us */
@@ -124,7 +127,11 @@ typedef struct ElectorView
 	/* Leadership that is ours or is becoming ours. */
 	ElectorTime deadline;		/* of the lease under our leader key, or of
 								 * what the members have promised; 0: none */
-	ElectorTime promises_until; /* the latter alone */
+	ElectorTime lease_until;	/* the former alone ... */
+	ElectorTime promises_until; /* ... and the latter */
+	ElectorTime gate_until;		/* what the gate was last set to */
+	ElectorTime unfollowed_since;	/* somebody who is there does not follow us, who
+									 * have not opened */
 	ElectorTime leading_since;	/* our leader key was won */
 	ElectorLsn	barrier;		/* end of WAL when the term began on this node;
 								 * 0: not yet */

@@ -1,20 +1,18 @@
 /*
  * client.c
- *	  An asynchronous client of etcd's v3 JSON gateway: the transport.
+ *	  An asynchronous client of etcd's v3 JSON gateway: requests, where they go,
+ *	  and what becomes of them.
  *
- * Every request is one HTTP/1.1 POST on a libcurl easy handle; what is in it
- * and what its answer means is gateway.c's business.  The multi handle keeps
- * connections open between requests, so that a renewal is one round trip.  Its
- * sockets are collected in one epoll descriptor, which the caller waits on: an
- * epoll descriptor is itself readable when one of its members is ready, so that
- * this needs no private waiting.  Its timer is not a descriptor; the caller
- * asks elector_etcd_timeout().
+ * What is in a request and what its answer means is gateway.c's business, how it
+ * travels transfer.c's, with which certificates tls.c's, in whose name auth.c's.
  *
- * A request passes through three states.  It is started (its easy handle is in
- * the multi handle), ended (the outcome is known, the easy handle is gone) and
- * delivered (the callback has been made, and it is freed).  Only
- * elector_etcd_pump() delivers, and nothing else frees; so a callback may start
- * requests, rotate, or replace the watch that it is the callback of.
+ * A request passes through these states.  It is parked while there is no token to
+ * send with it, started (its transfer is under way), ended (the outcome is known,
+ * the transfer is gone) and delivered (the callback has been made, and it is
+ * freed).  One that etcd refused because of its token, and so did not execute, is
+ * parked and sent again, within its bound.  Only elector_etcd_pump() delivers, and
+ * nothing else frees; so a callback may start requests, rotate, or replace the
+ * watch that it is the callback of.
  *
  * Endpoints are used one at a time.  A failure moves on to the next only if the
  * request was started on the present choice: `generation` counts the choices,
@@ -22,117 +20,32 @@
  * that failed them.  With a single endpoint there is nowhere to go, and an
  * answer that says "unavailable" leaves the watch alone; silence ends it.
  *
- * The one trap: libcurl repeats a request on its own when a kept-open
- * connection turns out to be dead, although etcd may have executed it before
- * the connection broke.  A transaction would then be reported as "comparisons
- * did not hold" because of its own first execution.  The body is therefore
- * handed out by a read callback that refuses to start over: such a request ends
- * as ELECTOR_ETCD_UNKNOWN.
+ * An endpoint that is merely slow loses later requests to the next one before it
+ * is given up.  The watch stays until another endpoint has answered while its own
+ * is silent, and requests go back to where the watch is when that answers.
  *
- * The process ignores SIGPIPE: libcurl was told to keep its hands off signals.
+ * The one trap is asking for a token: it is a request like others, except that
+ * nobody waits for it, that it is not parked, and that its body holds a password.
+ *
  * A child process must not touch a client that its parent created: the epoll
  * descriptor is shared between them.
  *
  * Called by the worker's loop and by the program.
  */
 #include <assert.h>
-#include <curl/curl.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "client.h"
-#include "endpoints.h"
-#include "gateway.h"
+#include "request.h"
 
-#define PATH_SIZE			32	/* fits each of elector_call_path() */
-#define URL_SIZE			(ELECTOR_ENDPOINT_SIZE + PATH_SIZE)
-
-/* No response's header is larger; etcd's have some 300 bytes. */
-#define HEADER_MAX			(64 * 1024)
-
-/*
- * A watch's buffer holds the message that is not yet complete and what one
- * round of reading has added, which libcurl limits to less than this.
- */
-#define WATCH_BUFFER_MAX	(2 * ELECTOR_ETCD_REPLY_MAX)
-
-/* Sockets served in one round; the others remain readable. */
-#define EVENTS_MAX			32
-
-/*
- * A watch is silent for hours; a host that vanished shows after
- * IDLE + INTERVAL * COUNT = 11 seconds, if no renewal fails before.
- */
-#define TCP_IDLE_SECONDS		5
-#define TCP_INTERVAL_SECONDS	2
-#define TCP_PROBES				3
-
-typedef struct Buffer
-{
-	char	   *data;			/* NUL-terminated, or NULL while empty */
-	size_t		length;
-	size_t		size;
-} Buffer;
-
-typedef struct Request
-{
-	struct Request *next;
-	ElectorEtcd *etcd;
-	ElectorCall call;
-	ElectorEtcdCallback callback;	/* NULL: nobody wants to know any more */
-	void	   *arg;
-
-	CURL	   *easy;			/* NULL when ended */
-	int			endpoint;		/* index of, ... */
-	uint64_t	generation;		/* ... and chosen as of */
-	int64_t		deadline;		/* -1: none (a watch that was created) */
-
-	char	   *body;
-	size_t		body_length;
-	size_t		body_sent;
-
-	Buffer		reply;
-	size_t		scanned;		/* a watch: no newline before this offset */
-	size_t		header_length;
-	const char *too_large;		/* what was, or NULL */
-
-	bool		ended;
-	bool		due;			/* to be delivered in this pump */
-	bool		answered;		/* ended with an HTTP response */
-	long		http_status;
-	char		error[CURL_ERROR_SIZE]; /* libcurl's, or why there is no
-										 * answer */
-} Request;
-
-struct ElectorEtcd
-{
-	CURLM	   *multi;
-	int			epoll_fd;
-	struct curl_slist *headers;
-	struct curl_slist *watch_headers;
-
-	ElectorEndpoints endpoints;
-	int			current;
-	uint64_t	generation;
-
-	Request    *requests;		/* oldest first */
-	Request    *watch;			/* the one that has not ended, or NULL */
-	bool		pumping;
-};
-
-static void end_request(Request *request, const char *error);
+/* An endpoint is given up when it has been silent for so many times the patience. */
+#define SILENCE		6
 
 /* Microseconds; goes on while the machine sleeps, as a lease does. */
-static int64_t
-now_us(void)
+int64_t
+elector_etcd_now(void)
 {
 	struct timespec ts;
 
@@ -141,54 +54,30 @@ now_us(void)
 }
 
 /* ----------
- * Buffers
- * ----------
- */
-
-static bool
-buffer_append(Buffer *buffer, const char *data, size_t length)
-{
-	size_t		needed = buffer->length + length + 1;
-
-	if (needed > buffer->size)
-	{
-		size_t		size = buffer->size == 0 ? 1024 : buffer->size;
-		char	   *grown;
-
-		while (size < needed)
-			size *= 2;
-		grown = realloc(buffer->data, size);
-		if (grown == NULL)
-			return false;
-		buffer->data = grown;
-		buffer->size = size;
-	}
-	memcpy(buffer->data + buffer->length, data, length);
-	buffer->length += length;
-	buffer->data[buffer->length] = '\0';
-	return true;
-}
-
-static void
-buffer_consume(Buffer *buffer, size_t length)
-{
-	if (length == 0)
-		return;
-	memmove(buffer->data, buffer->data + length, buffer->length - length + 1);
-	buffer->length -= length;
-}
-
-/* ----------
  * Endpoints
  * ----------
  */
 
+/* Nobody waits for these. */
+bool
+elector_request_is_own(const ElectorEtcdRequest *request)
+{
+	return request->call.kind == ELECTOR_CALL_AUTHENTICATE;
+}
+
+/* Has been sent, and an answer is due. */
+static bool
+is_waiting(const ElectorEtcdRequest *request)
+{
+	return !request->ended && !request->parked && request->deadline >= 0;
+}
+
 bool
 elector_etcd_busy(const ElectorEtcd *etcd)
 {
-	for (const Request *request = etcd->requests; request != NULL; request = request->next)
+	for (const ElectorEtcdRequest *request = etcd->requests; request != NULL; request = request->next)
 	{
-		if (request->call.kind != ELECTOR_CALL_WATCH)
+		if (request->call.kind != ELECTOR_CALL_WATCH && !elector_request_is_own(request))
 			return true;
 	}
 	return false;
@@ -197,134 +86,132 @@ elector_etcd_busy(const ElectorEtcd *etcd)
 const char *
 elector_etcd_endpoint(const ElectorEtcd *etcd)
 {
-	return etcd->endpoints.url[etcd->current];
+	return etcd->endpoints.all[etcd->current].url;
+}
+
+void
+elector_etcd_set_patience(ElectorEtcd *etcd, int64_t least)
+{
+	etcd->patience = least;
+}
+
+int64_t
+elector_etcd_patience(const ElectorEtcd *etcd)
+{
+	return elector_endpoint_patience(&etcd->endpoints.all[etcd->current], etcd->patience);
+}
+
+static void
+choose(ElectorEtcd *etcd, int endpoint)
+{
+	etcd->current = endpoint;
+	etcd->generation++;
 }
 
 void
 elector_etcd_rotate(ElectorEtcd *etcd)
 {
-	Request    *watch = etcd->watch;
+	ElectorEtcdRequest *watch = etcd->watch;
 
-	etcd->current = (etcd->current + 1) % etcd->endpoints.count;
-	etcd->generation++;
+	choose(etcd, elector_endpoints_next(&etcd->endpoints, etcd->current, elector_etcd_now()));
 	if (watch != NULL)
-		end_request(watch, "gave up this endpoint");
+		elector_request_end(watch, "gave up this endpoint");
 }
 
-/* The request has shown that its endpoint is of no use now. */
+/*
+ * The request has shown that its endpoint is of no use now.  silent: for how long
+ * it has not answered; 0: it has, or it broke off.
+ */
 static void
-give_up_endpoint(ElectorEtcd *etcd, const Request *request, bool transport)
+give_up_endpoint(ElectorEtcd *etcd, const ElectorEtcdRequest *request, bool transport,
+				 int64_t silent)
 {
+	if (transport)
+		elector_endpoint_failed(&etcd->endpoints.all[request->endpoint], elector_etcd_now(), silent);
 	if (request->generation != etcd->generation)
 		return;
 	if (etcd->endpoints.count > 1 || transport)
 		elector_etcd_rotate(etcd);
 }
 
-/* ----------
- * What libcurl calls
- * ----------
- */
-
-static int
-socket_changed(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
+/* When the request has waited too long for its endpoint to be given others. */
+static int64_t
+patience_ends(const ElectorEtcd *etcd, const ElectorEtcdRequest *request)
 {
-	ElectorEtcd *etcd = arg;
-	struct epoll_event event = {.data.fd = fd};
+	int64_t		patience = elector_endpoint_patience(&etcd->endpoints.all[request->endpoint],
+													 etcd->patience);
 
-	(void) easy;
-	(void) unused;
-	if (what == CURL_POLL_REMOVE)
+	return request->sent_at + (elector_request_is_own(request) ? 2 * patience : patience);
+}
+
+/* So long, and not a word since it was sent: nobody is there. */
+static bool
+is_given_up(const ElectorEtcd *etcd, const ElectorEtcdRequest *request, int64_t now)
+{
+	return now >= request->sent_at + SILENCE * etcd->patience &&
+		etcd->endpoints.all[request->endpoint].answered_at < request->sent_at;
+}
+
+/* Later requests go elsewhere; the watch stays until the endpoint is given up. */
+static void
+lose_patience(ElectorEtcd *etcd)
+{
+	int64_t		now = elector_etcd_now();
+
+	if (etcd->patience == 0)
+		return;
+	for (ElectorEtcdRequest *request = etcd->requests; request != NULL; request = request->next)
 	{
-		epoll_ctl(etcd->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		return 0;
+		ElectorEtcdRequest *watch = etcd->watch;
+
+		if (!is_waiting(request))
+			continue;
+		if (is_given_up(etcd, request, now) &&
+			(request->generation == etcd->generation ||
+			 (watch != NULL && !watch->parked && watch->endpoint == request->endpoint)))
+			elector_etcd_rotate(etcd);
+		else if (request->generation == etcd->generation && etcd->endpoints.count > 1 &&
+				 now >= patience_ends(etcd, request))
+		{
+			elector_endpoint_failed(&etcd->endpoints.all[request->endpoint], now, 0);
+			choose(etcd, elector_endpoints_next(&etcd->endpoints, etcd->current, now));
+		}
 	}
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	if (epoll_ctl(etcd->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0)
-		return 0;
-	if (errno == ENOENT &&
-		epoll_ctl(etcd->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
-		return 0;
-	return -1;
 }
 
-/* The process may start programs; they inherit none of this. */
-static curl_socket_t
-open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+static bool
+is_silent(const ElectorEtcd *etcd, int endpoint)
 {
-	(void) arg;
-	(void) purpose;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC,
-				  address->protocol);
-}
+	int64_t		now = elector_etcd_now();
 
-static int
-set_socket_options(void *arg, curl_socket_t fd, curlsocktype purpose)
-{
-	int			probes = TCP_PROBES;
-
-	(void) arg;
-	(void) purpose;
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	return CURL_SOCKOPT_OK;
-}
-
-static size_t
-send_body(char *data, size_t size, size_t nitems, void *arg)
-{
-	Request    *request = arg;
-	size_t		length = request->body_length - request->body_sent;
-
-	if (length > size * nitems)
-		length = size * nitems;
-	memcpy(data, request->body + request->body_sent, length);
-	request->body_sent += length;
-	return length;
-}
-
-/* Called to send the body anew: never, see the head of this file. */
-static int
-rewind_body(void *arg, curl_off_t offset, int origin)
-{
-	(void) arg;
-	(void) offset;
-	(void) origin;
-	return CURL_SEEKFUNC_FAIL;
-}
-
-static size_t
-receive_header(char *data, size_t size, size_t nitems, void *arg)
-{
-	Request    *request = arg;
-
-	(void) data;
-	request->header_length += size * nitems;
-	if (request->header_length > HEADER_MAX)
+	for (const ElectorEtcdRequest *request = etcd->requests; request != NULL; request = request->next)
 	{
-		request->too_large = "header of the reply is too large";
-		return 0;
+		if (is_waiting(request) && request->endpoint == endpoint &&
+			now >= patience_ends(etcd, request))
+			return true;
 	}
-	return size * nitems;
+	return false;
 }
 
-static size_t
-receive_body(char *data, size_t size, size_t nitems, void *arg)
+/* etcd has answered there. */
+static void
+heard_from(ElectorEtcd *etcd, const ElectorEtcdRequest *request)
 {
-	Request    *request = arg;
-	size_t		length = size * nitems;
-	size_t		max = ELECTOR_ETCD_REPLY_MAX;
+	ElectorEtcdRequest *watch = etcd->watch;
 
-	if (request->call.kind == ELECTOR_CALL_WATCH)
-		max = WATCH_BUFFER_MAX;
-	if (length > max - request->reply.length)
+	elector_endpoint_answered(&etcd->endpoints.all[request->endpoint],
+							  elector_etcd_now(),
+							  elector_request_is_own(request) ? 0 :
+							  elector_etcd_now() - request->sent_at, &etcd->notices);
+	if (watch == NULL || watch->parked || etcd->patience == 0)
+		return;
+	if (watch->endpoint != request->endpoint)
 	{
-		request->too_large = "reply is too large";
-		return 0;
+		if (is_silent(etcd, watch->endpoint))
+			elector_request_end(watch, "gave up this endpoint");
 	}
-	return buffer_append(&request->reply, data, length) ? length : 0;
+	else if (etcd->current != watch->endpoint)
+		choose(etcd, watch->endpoint);
 }
 
 /* ----------
@@ -332,81 +219,62 @@ receive_body(char *data, size_t size, size_t nitems, void *arg)
  * ----------
  */
 
-/* Remembers a failure; CURLOPT_URL needs memory, for one. */
-#define SET(option, value) \
-	do { \
-		CURLcode	code_ = curl_easy_setopt(easy, option, value); \
-		if (code_ != CURLE_OK) \
-			failed = code_; \
-	} while (0)
-
-static bool
-set_transport_options(Request *request)
+/* Behind those that are there. */
+static void
+enlist(ElectorEtcdRequest *request)
 {
-	CURL	   *easy = request->easy;
-	CURLcode	failed = CURLE_OK;
+	ElectorEtcdRequest **tail = &request->etcd->requests;
 
-	SET(CURLOPT_NOSIGNAL, 1L);
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	SET(CURLOPT_FOLLOWLOCATION, 0L);
-	SET(CURLOPT_PROXY, "");		/* not even the environment's */
-	SET(CURLOPT_TCP_NODELAY, 1L);
-	SET(CURLOPT_TCP_KEEPALIVE, 1L);
-	SET(CURLOPT_TCP_KEEPIDLE, (long) TCP_IDLE_SECONDS);
-	SET(CURLOPT_TCP_KEEPINTVL, (long) TCP_INTERVAL_SECONDS);
-	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	SET(CURLOPT_SOCKOPTFUNCTION, set_socket_options);
-	SET(CURLOPT_ERRORBUFFER, request->error);
-#if LIBCURL_VERSION_NUM >= 0x075500
-	SET(CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-	SET(CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
-#if LIBCURL_VERSION_NUM >= 0x075700
-	/* giving up does not wait for the thread that resolves a name */
-	SET(CURLOPT_QUICK_EXIT, 1L);
-#endif
-	return failed == CURLE_OK;
+	while (*tail != NULL)
+		tail = &(*tail)->next;
+	*tail = request;
+	request->next = NULL;
+	if (request->call.kind == ELECTOR_CALL_WATCH)
+		request->etcd->watch = request;
 }
 
-static bool
-set_request_options(Request *request)
+/* One that has ended and been taken out begins anew. */
+void
+elector_request_again(ElectorEtcdRequest *request)
+{
+	request->ended = false;
+	request->due = false;
+	enlist(request);
+	elector_request_send(request);
+}
+
+/* To the present endpoint, or as soon as there is a token. */
+void
+elector_request_send(ElectorEtcdRequest *request)
 {
 	ElectorEtcd *etcd = request->etcd;
-	bool		watch = request->call.kind == ELECTOR_CALL_WATCH;
-	CURL	   *easy = request->easy;
-	CURLcode	failed = CURLE_OK;
-	char		url[URL_SIZE];
 
-	snprintf(url, sizeof(url), "%s%s", etcd->endpoints.url[request->endpoint],
-			 elector_call_path(request->call.kind));
-	SET(CURLOPT_URL, url);		/* is copied */
-	SET(CURLOPT_PRIVATE, request);
-	SET(CURLOPT_HTTPHEADER, watch ? etcd->watch_headers : etcd->headers);
-	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
-	SET(CURLOPT_READFUNCTION, send_body);
-	SET(CURLOPT_READDATA, request);
-	SET(CURLOPT_SEEKFUNCTION, rewind_body);
-	SET(CURLOPT_HEADERFUNCTION, receive_header);
-	SET(CURLOPT_HEADERDATA, request);
-	SET(CURLOPT_WRITEFUNCTION, receive_body);
-	SET(CURLOPT_WRITEDATA, request);
-	return failed == CURLE_OK;
+	request->parked = !elector_request_is_own(request) && elector_auth_waits(&etcd->auth);
+	if (request->parked)
+		return;
+	request->sendings++;
+	request->endpoint = etcd->current;
+	request->generation = etcd->generation;
+	request->sent_at = elector_etcd_now();
+	request->body_sent = 0;
+	request->reply.length = 0;
+	request->scanned = 0;
+	request->header_length = 0;
+	request->http_status = 0;
+	if (!elector_transfer_start(request))
+		elector_request_end(request, NULL);
 }
-
-#undef SET
 
 /*
  * Takes the body, NULL if there was no memory for it.  What fails in here ends
  * the request, and the next pump tells.
  */
-static Request *
-start_request(ElectorEtcd *etcd, const ElectorCall *call, char *body,
-			  int64_t bound_us, ElectorEtcdCallback callback, void *arg)
+void
+elector_request_start(ElectorEtcd *etcd, const ElectorCall *call, char *body,
+					  bool former, int64_t bound_us,
+					  ElectorEtcdCallback callback, void *arg)
 {
-	Request    *request = calloc(1, sizeof(Request));
-	Request   **tail = &etcd->requests;
+	ElectorEtcdRequest *request = calloc(1, sizeof(ElectorEtcdRequest));
 
 	/*
 	 * A request that is not there cannot call back, and a caller that waits
@@ -418,38 +286,23 @@ start_request(ElectorEtcd *etcd, const ElectorCall *call, char *body,
 	request->call = *call;
 	request->callback = callback;
 	request->arg = arg;
-	request->endpoint = etcd->current;
-	request->generation = etcd->generation;
-	request->deadline = now_us() + (bound_us > 0 ? bound_us : 0);
+	request->deadline = elector_etcd_now() + (bound_us > 0 ? bound_us : 0);
 	request->body = body;
 	request->body_length = body == NULL ? 0 : strlen(body);
-	while (*tail != NULL)
-		tail = &(*tail)->next;
-	*tail = request;
-	if (call->kind == ELECTOR_CALL_WATCH)
-		etcd->watch = request;
-
-	if (body == NULL || (request->easy = curl_easy_init()) == NULL)
-		end_request(request, "out of memory");
-	else if (!set_transport_options(request) || !set_request_options(request))
-		end_request(request, "could not set up the request");
-	else if (curl_multi_add_handle(etcd->multi, request->easy) != CURLM_OK)
-		end_request(request, "could not start the request");
-	return request;
+	request->former = former;
+	request->endpoint = etcd->current;
+	enlist(request);
+	elector_request_send(request);
 }
 
 /* Not to be called from within libcurl. */
-static void
-end_request(Request *request, const char *error)
+void
+elector_request_end(ElectorEtcdRequest *request, const char *error)
 {
 	assert(!request->ended);
 	request->ended = true;
-	if (request->easy != NULL)
-	{
-		curl_multi_remove_handle(request->etcd->multi, request->easy);
-		curl_easy_cleanup(request->easy);
-		request->easy = NULL;
-	}
+	request->parked = false;
+	elector_transfer_stop(request);
 	if (error != NULL)
 		snprintf(request->error, sizeof(request->error), "%s", error);
 	if (request->etcd->watch == request)
@@ -457,10 +310,15 @@ end_request(Request *request, const char *error)
 }
 
 static void
-free_request(Request *request)
+free_request(ElectorEtcdRequest *request)
 {
 	assert(request->ended);
-	free(request->body);
+	if (elector_request_is_own(request))
+		elector_file_forget(request->body);
+	else
+		free(request->body);
+	if (elector_request_is_own(request) && request->reply.data != NULL)
+		explicit_bzero(request->reply.data, request->reply.size);
 	free(request->reply.data);
 	free(request);
 }
@@ -471,7 +329,7 @@ start_lease_request(ElectorEtcd *etcd, ElectorCallKind kind, int64_t lease,
 {
 	ElectorCall call = {.kind = kind,.lease = lease};
 
-	start_request(etcd, &call, elector_body_lease(lease), bound_us, callback, arg);
+	elector_request_start(etcd, &call, elector_body_lease(lease), false, bound_us, callback, arg);
 }
 
 void
@@ -480,7 +338,7 @@ elector_etcd_grant(ElectorEtcd *etcd, int64_t ttl, int64_t bound_us,
 {
 	ElectorCall call = {.kind = ELECTOR_CALL_GRANT};
 
-	start_request(etcd, &call, elector_body_grant(ttl), bound_us, callback, arg);
+	elector_request_start(etcd, &call, elector_body_grant(ttl), false, bound_us, callback, arg);
 }
 
 void
@@ -512,7 +370,7 @@ elector_etcd_commit(ElectorEtcd *etcd, ElectorTxn *txn, int64_t bound_us,
 	char	   *body = elector_body_txn(txn, &call);
 
 	elector_txn_destroy(txn);
-	start_request(etcd, &call, body, bound_us, callback, arg);
+	elector_request_start(etcd, &call, body, false, bound_us, callback, arg);
 }
 
 void
@@ -524,14 +382,14 @@ elector_etcd_watch(ElectorEtcd *etcd, const char *key, const char *range_end,
 
 	/* The one before ends silently, even if it has ended but not yet told. */
 	if (etcd->watch != NULL)
-		end_request(etcd->watch, NULL);
-	for (Request *request = etcd->requests; request != NULL; request = request->next)
+		elector_request_end(etcd->watch, NULL);
+	for (ElectorEtcdRequest *request = etcd->requests; request != NULL; request = request->next)
 	{
 		if (request->call.kind == ELECTOR_CALL_WATCH)
 			request->callback = NULL;
 	}
-	start_request(etcd, &call, elector_body_watch(key, range_end, start_revision),
-				  connect_bound_us, callback, arg);
+	elector_request_start(etcd, &call, elector_body_watch(key, range_end, start_revision),
+						  false, connect_bound_us, callback, arg);
 }
 
 bool
@@ -545,33 +403,10 @@ elector_etcd_watching(const ElectorEtcd *etcd)
  * ----------
  */
 
-/* Let libcurl work on the sockets that are ready, and on its timers. */
 static void
-run_transfers(ElectorEtcd *etcd)
+call_back(const ElectorEtcdRequest *request, ElectorGatewayAnswer *answer)
 {
-	struct epoll_event events[EVENTS_MAX];
-	int			running;
-	int			nevents = epoll_wait(etcd->epoll_fd, events, EVENTS_MAX, 0);
-
-	for (int i = 0; i < nevents; i++)
-	{
-		int			what = 0;
-
-		if (events[i].events & EPOLLIN)
-			what |= CURL_CSELECT_IN;
-		if (events[i].events & EPOLLOUT)
-			what |= CURL_CSELECT_OUT;
-		if (events[i].events & (EPOLLERR | EPOLLHUP))
-			what |= CURL_CSELECT_ERR;
-		curl_multi_socket_action(etcd->multi, events[i].data.fd, what, &running);
-	}
-	curl_multi_socket_action(etcd->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-}
-
-static void
-call_back(const Request *request, ElectorGatewayAnswer *answer)
-{
-	answer->reply.endpoint = request->etcd->endpoints.url[request->endpoint];
+	answer->reply.endpoint = request->etcd->endpoints.all[request->endpoint].url;
 	if (request->callback != NULL)
 		request->callback(request->arg, &answer->reply);
 }
@@ -581,22 +416,24 @@ call_back(const Request *request, ElectorGatewayAnswer *answer)
  * ends with that message as its answer, to be delivered as any other.
  */
 static void
-watch_message(Request *request, const char *text, size_t length)
+watch_message(ElectorEtcdRequest *request, const char *text, size_t length)
 {
 	ElectorGatewayAnswer answer;
 
 	elector_answer_read(&answer, &request->call, request->http_status, text, length);
 	if (answer.reply.status == ELECTOR_ETCD_OK)
 	{
+		if (request->deadline >= 0)
+			heard_from(request->etcd, request);
 		request->deadline = -1;
 		call_back(request, &answer);
 	}
 	else
 	{
-		buffer_consume(&request->reply, (size_t) (text - request->reply.data));
+		elector_buffer_consume(&request->reply, (size_t) (text - request->reply.data));
 		request->reply.length = length;
 		request->answered = true;
-		end_request(request, NULL);
+		elector_request_end(request, NULL);
 	}
 	elector_answer_free(&answer);
 }
@@ -605,11 +442,11 @@ watch_message(Request *request, const char *text, size_t length)
 static void
 run_watch(ElectorEtcd *etcd)
 {
-	Request    *request = etcd->watch;
+	ElectorEtcdRequest *request = etcd->watch;
 	size_t		start = 0;
 	bool		too_large = false;
 
-	if (request == NULL || request->reply.length == 0)
+	if (request == NULL || request->parked || request->reply.length == 0)
 		return;
 	curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->http_status);
 	if (request->http_status != 200)
@@ -639,12 +476,12 @@ run_watch(ElectorEtcd *etcd)
 	}
 	if (request->ended)
 		return;
-	buffer_consume(&request->reply, start);
+	elector_buffer_consume(&request->reply, start);
 	request->scanned -= start;
 	if (too_large || request->reply.length > ELECTOR_ETCD_REPLY_MAX)
 	{
-		end_request(request, "watch message is too large");
-		give_up_endpoint(etcd, request, true);
+		elector_request_end(request, "watch message is too large");
+		give_up_endpoint(etcd, request, true, 0);
 	}
 }
 
@@ -652,31 +489,15 @@ run_watch(ElectorEtcd *etcd)
 static void
 collect_transfers(ElectorEtcd *etcd)
 {
-	CURLMsg    *message;
-	int			left;
+	ElectorEtcdRequest *request;
+	bool		answered;
 
-	while ((message = curl_multi_info_read(etcd->multi, &left)) != NULL)
+	while ((request = elector_transfers_next(etcd, &answered)) != NULL)
 	{
-		CURLcode	result = message->data.result;
-		Request    *request;
-
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &request);
-		if (result == CURLE_OK)
-		{
-			curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE,
-							  &request->http_status);
-			request->answered = true;
-			end_request(request, NULL);
-		}
-		else
-		{
-			const char *error = request->too_large;
-
-			if (error == NULL && request->error[0] == '\0')
-				error = curl_easy_strerror(result);
-			end_request(request, error);
-			give_up_endpoint(etcd, request, true);
-		}
+		request->answered = answered;
+		elector_request_end(request, NULL);
+		if (!answered)
+			give_up_endpoint(etcd, request, true, 0);
 	}
 }
 
@@ -684,19 +505,25 @@ collect_transfers(ElectorEtcd *etcd)
 static void
 expire_requests(ElectorEtcd *etcd)
 {
-	int64_t		now = now_us();
+	int64_t		now = elector_etcd_now();
 
-	for (Request *request = etcd->requests; request != NULL; request = request->next)
+	for (ElectorEtcdRequest *request = etcd->requests; request != NULL; request = request->next)
 	{
 		if (request->ended || request->deadline < 0 || now < request->deadline)
 			continue;
-		end_request(request, "no reply in time");
-		give_up_endpoint(etcd, request, true);
+		if (request->parked)
+			elector_request_end(request, etcd->auth.problem[0] != '\0' ? etcd->auth.problem :
+								"no token in time");
+		else
+		{
+			elector_request_end(request, "no reply in time");
+			give_up_endpoint(etcd, request, true, now - request->sent_at);
+		}
 	}
 }
 
 static void
-deliver(Request *request)
+deliver(ElectorEtcdRequest *request)
 {
 	ElectorEtcd *etcd = request->etcd;
 	ElectorGatewayAnswer answer = {.unavailable = false};
@@ -708,28 +535,42 @@ deliver(Request *request)
 		const char *text = request->reply.data;
 
 		elector_answer_read(&answer, &request->call, request->http_status,
-							text == NULL ? "" : text, request->reply.length);
+							request->reply.length == 0 ? "" : text, request->reply.length);
 
 		/* a watch never ends well */
 		if (request->call.kind == ELECTOR_CALL_WATCH &&
 			(request->reply.length == 0 || answer.reply.status == ELECTOR_ETCD_OK))
 			elector_answer_fail(&answer, ELECTOR_ETCD_UNKNOWN, true,
 								"watch ended, HTTP status %ld", request->http_status);
+		elector_token_explain_name(request, &answer);
+		if (answer.unavailable)
+			give_up_endpoint(etcd, request, false, 0);
+		else
+			heard_from(etcd, request);
 	}
-	if (answer.unavailable)
-		give_up_endpoint(etcd, request, false);
-	call_back(request, &answer);
+	if (elector_request_is_own(request))
+		elector_token_answered(request, &answer);
+	else if (elector_token_send_again(request, &answer))
+	{
+		elector_answer_free(&answer);
+		return;
+	}
+	else
+	{
+		elector_token_explain(request, &answer);
+		call_back(request, &answer);
+	}
 	elector_answer_free(&answer);
 	free_request(request);
 }
 
 /* Take the oldest request that is due out of the list. */
-static Request *
+static ElectorEtcdRequest *
 next_due(ElectorEtcd *etcd)
 {
-	for (Request **link = &etcd->requests; *link != NULL; link = &(*link)->next)
+	for (ElectorEtcdRequest **link = &etcd->requests; *link != NULL; link = &(*link)->next)
 	{
-		Request    *request = *link;
+		ElectorEtcdRequest *request = *link;
 
 		if (request->due)
 		{
@@ -747,7 +588,7 @@ next_due(ElectorEtcd *etcd)
 static void
 deliver_requests(ElectorEtcd *etcd)
 {
-	Request    *request;
+	ElectorEtcdRequest *request;
 
 	for (request = etcd->requests; request != NULL; request = request->next)
 		request->due = request->ended;
@@ -760,11 +601,13 @@ elector_etcd_pump(ElectorEtcd *etcd)
 {
 	assert(!etcd->pumping);
 	etcd->pumping = true;
-	run_transfers(etcd);
+	elector_transfers_run(etcd);
 	run_watch(etcd);
 	collect_transfers(etcd);
 	expire_requests(etcd);
+	lose_patience(etcd);
 	deliver_requests(etcd);
+	elector_token_keep(etcd);
 	etcd->pumping = false;
 }
 
@@ -774,27 +617,42 @@ elector_etcd_fd(const ElectorEtcd *etcd)
 	return etcd->epoll_fd;
 }
 
+static void
+sooner(int64_t *timeout, int64_t at, int64_t now)
+{
+	int64_t		left = at > now ? at - now : 0;
+
+	if (*timeout < 0 || left < *timeout)
+		*timeout = left;
+}
+
 int64_t
 elector_etcd_timeout(const ElectorEtcd *etcd)
 {
-	int64_t		now = now_us();
+	int64_t		now = elector_etcd_now();
 	int64_t		timeout = -1;
+	int64_t		next = elector_auth_next(&etcd->auth);
 	long		curl_ms = -1;
 
 	curl_multi_timeout(etcd->multi, &curl_ms);
 	if (curl_ms >= 0)
 		timeout = (int64_t) curl_ms * 1000;
-	for (const Request *request = etcd->requests; request != NULL; request = request->next)
+	if (next >= 0 && !elector_token_is_asked(etcd))
+		sooner(&timeout, next, now);
+	for (const ElectorEtcdRequest *request = etcd->requests; request != NULL; request = request->next)
 	{
-		int64_t		left;
-
-		if (request->ended)
+		if (request->ended || (request->parked && !elector_token_may_come(etcd)))
 			return 0;
-		if (request->deadline < 0)
-			continue;
-		left = request->deadline > now ? request->deadline - now : 0;
-		if (timeout < 0 || left < timeout)
-			timeout = left;
+		if (request->deadline >= 0)
+			sooner(&timeout, request->deadline, now);
+		if (is_waiting(request) && request->generation == etcd->generation &&
+			etcd->patience > 0)
+		{
+			if (etcd->endpoints.count > 1)
+				sooner(&timeout, patience_ends(etcd, request), now);
+			else if (etcd->endpoints.all[0].answered_at < request->sent_at)
+				sooner(&timeout, request->sent_at + SILENCE * etcd->patience, now);
+		}
 	}
 	return timeout;
 }
@@ -805,26 +663,45 @@ elector_etcd_timeout(const ElectorEtcd *etcd)
  */
 
 static bool
-append_header(struct curl_slist **headers, const char *header)
+differs(const char *present, const char *wanted)
 {
-	struct curl_slist *appended = curl_slist_append(*headers, header);
-
-	if (appended == NULL)
-		return false;
-	*headers = appended;
-	return true;
+	return strcmp(present, wanted != NULL ? wanted : "") != 0;
 }
 
-static bool
-make_headers(struct curl_slist **headers, bool watch)
+void
+elector_etcd_configure(ElectorEtcd *etcd, const ElectorEtcdSettings *settings)
 {
-	return append_header(headers, "Content-Type: application/json") &&
-		append_header(headers, "Expect:") &&
-		(!watch || append_header(headers, "Grpc-Metadata-hasleader: true"));
+	ElectorTls *tls = &etcd->tls;
+	ElectorAuth *auth = &etcd->auth;
+
+	if (differs(tls->ca.path, settings->ca_file) ||
+		differs(tls->cert.path, settings->cert_file) ||
+		differs(tls->key.path, settings->key_file))
+		elector_tls_move(tls, settings->ca_file, settings->cert_file, settings->key_file);
+	if (differs(auth->user, settings->user))
+	{
+		elector_auth_forget(auth);
+		elector_auth_init(auth, settings->user, settings->password_file);
+	}
+	else
+		elector_auth_move(auth, settings->password_file);
+}
+
+const char *
+elector_etcd_token(const ElectorEtcd *etcd)
+{
+	return etcd->auth.token;
+}
+
+void
+elector_etcd_listen(ElectorEtcd *etcd, ElectorEtcdNotice callback, void *arg)
+{
+	etcd->notices.callback = callback;
+	etcd->notices.arg = arg;
 }
 
 ElectorEtcd *
-elector_etcd_create(const char *endpoints, const char **error)
+elector_etcd_create(const ElectorEtcdSettings *settings, const char **error)
 {
 	static bool initialized = false;
 	ElectorEtcd *etcd;
@@ -843,24 +720,16 @@ elector_etcd_create(const char *endpoints, const char **error)
 		return NULL;
 	}
 	etcd->epoll_fd = -1;
-	*error = elector_endpoints_parse(endpoints, &etcd->endpoints);
+	*error = elector_endpoints_parse(settings->endpoints, &etcd->endpoints);
+	if (*error == NULL && !elector_transfers_begin(etcd))
+		*error = "could not set up libcurl";
 	if (*error != NULL)
 	{
 		elector_etcd_destroy(etcd);
 		return NULL;
 	}
-	etcd->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	etcd->multi = curl_multi_init();
-	if (etcd->epoll_fd < 0 || etcd->multi == NULL ||
-		curl_multi_setopt(etcd->multi, CURLMOPT_SOCKETFUNCTION, socket_changed) != CURLM_OK ||
-		curl_multi_setopt(etcd->multi, CURLMOPT_SOCKETDATA, etcd) != CURLM_OK ||
-		!make_headers(&etcd->headers, false) ||
-		!make_headers(&etcd->watch_headers, true))
-	{
-		*error = "could not set up libcurl";
-		elector_etcd_destroy(etcd);
-		return NULL;
-	}
+	elector_etcd_configure(etcd, settings);
+	elector_auth_inherit(&etcd->auth, settings->token);
 	return etcd;
 }
 
@@ -872,18 +741,15 @@ elector_etcd_destroy(ElectorEtcd *etcd)
 	assert(!etcd->pumping);
 	while (etcd->requests != NULL)
 	{
-		Request    *request = etcd->requests;
+		ElectorEtcdRequest *request = etcd->requests;
 
 		etcd->requests = request->next;
 		if (!request->ended)
-			end_request(request, NULL);
+			elector_request_end(request, NULL);
 		free_request(request);
 	}
-	if (etcd->multi != NULL)
-		curl_multi_cleanup(etcd->multi);
-	curl_slist_free_all(etcd->headers);
-	curl_slist_free_all(etcd->watch_headers);
-	if (etcd->epoll_fd >= 0)
-		close(etcd->epoll_fd);
+	elector_transfers_end(etcd);
+	elector_auth_forget(&etcd->auth);
+	elector_tls_forget(&etcd->tls);
 	free(etcd);
 }

@@ -19,6 +19,7 @@
 #define ELECTOR_ETCD_CLIENT_H
 
 #include "../core/errand.h"
+#include "notice.h"
 
 typedef struct ElectorEtcd ElectorEtcd;
 typedef struct ElectorTxn ElectorTxn;
@@ -69,14 +70,49 @@ typedef struct ElectorEtcdReply
 typedef void (*ElectorEtcdCallback) (void *arg, const ElectorEtcdReply *reply);
 
 /*
- * endpoints: comma-separated http:// or https:// URLs.  NULL if they are not;
- * *error then says why (a static string).  Call curl_global_init() happens
- * inside, once; the caller blocks signals around elector_etcd_pump() and the
- * calls that start a request if its signal handlers must not run in libcurl's
- * resolver thread.
+ * What is set.  Files are read when they are needed, and again when they have
+ * changed; NULL or "" is none.
  */
-extern ElectorEtcd *elector_etcd_create(const char *endpoints, const char **error);
+typedef struct ElectorEtcdSettings
+{
+	const char *endpoints;		/* http:// or https:// URLs, separated by
+								 * commas */
+	const char *ca_file;		/* of etcd's certificates; none: the system's */
+	const char *cert_file;		/* our own certificate, ... */
+	const char *key_file;		/* ... and its key */
+	const char *user;
+	const char *password_file;
+	const char *token;			/* to begin with: another client's of the same
+								 * user */
+} ElectorEtcdSettings;
+
+/*
+ * NULL if the endpoints are none; *error then says why (a static string).
+ * curl_global_init() happens inside, once; the caller blocks signals around
+ * elector_etcd_pump() and the calls that start a request if its signal handlers
+ * must not run in libcurl's resolver thread.
+ */
+extern ElectorEtcd *elector_etcd_create(const ElectorEtcdSettings *settings,
+										const char **error);
 extern void elector_etcd_destroy(ElectorEtcd *etcd);
+
+/* Other files, another user; the endpoints stay.  For requests from now on. */
+extern void elector_etcd_configure(ElectorEtcd *etcd, const ElectorEtcdSettings *settings);
+
+/* The token in use, for another client; "" if there is none.  It is a secret. */
+extern const char *elector_etcd_token(const ElectorEtcd *etcd);
+
+/* Who is told what an operator should know, from elector_etcd_pump(). */
+extern void elector_etcd_listen(ElectorEtcd *etcd, ElectorEtcdNotice callback, void *arg);
+
+/*
+ * An endpoint that has not answered a request for this long is not given later
+ * ones, though the request goes on until its bound; 0, the default: it is waited
+ * for.  elector_etcd_patience() is how long the present endpoint is given, which
+ * is longer if it has been slow: a bound that is shorter asks in vain.
+ */
+extern void elector_etcd_set_patience(ElectorEtcd *etcd, int64_t least);
+extern int64_t elector_etcd_patience(const ElectorEtcd *etcd);
 
 /* Is the list well-formed?  For checking a setting; static message otherwise. */
 extern bool elector_etcd_endpoints_valid(const char *endpoints, const char **error);
@@ -98,7 +134,7 @@ extern bool elector_etcd_busy(const ElectorEtcd *etcd);
 /* The endpoint that the next request goes to, for messages. */
 extern const char *elector_etcd_endpoint(const ElectorEtcd *etcd);
 
-/* Go to the next endpoint: ends the watch, if any, as ELECTOR_ETCD_UNKNOWN. */
+/* Go to another endpoint: ends the watch, if any, as ELECTOR_ETCD_UNKNOWN. */
 extern void elector_etcd_rotate(ElectorEtcd *etcd);
 
 /*

@@ -16,8 +16,21 @@ typedef enum ElectorCallKind
 	ELECTOR_CALL_REVOKE,
 	ELECTOR_CALL_TIMETOLIVE,
 	ELECTOR_CALL_TXN,
-	ELECTOR_CALL_WATCH
+	ELECTOR_CALL_WATCH,
+	ELECTOR_CALL_AUTHENTICATE
 } ElectorCallKind;
+
+/* Refused, because of who asks. */
+typedef enum ElectorDenial
+{
+	ELECTOR_DENIAL_NONE,
+	ELECTOR_DENIAL_TOKEN,		/* has none, or one that is not valid (any
+								 * more) */
+	ELECTOR_DENIAL_PASSWORD,	/* or the user */
+	ELECTOR_DENIAL_OFF,			/* there is no authentication */
+	ELECTOR_DENIAL_PERMISSION,
+	ELECTOR_DENIAL_COMMON_NAME	/* in the client's certificate */
+} ElectorDenial;
 
 /* What was asked, as far as it takes to judge the answer. */
 typedef struct ElectorCall
@@ -35,6 +48,8 @@ typedef struct ElectorGatewayAnswer
 {
 	ElectorEtcdReply reply;
 	bool		unavailable;	/* this endpoint is of no use now */
+	ElectorDenial denial;
+	const char *token;			/* authenticate */
 	char		error[ELECTOR_ANSWER_ERROR_SIZE];
 	cJSON	   *root;			/* keys and values live in here */
 	ElectorEtcdKv *kvs;
@@ -50,6 +65,7 @@ extern char *elector_body_lease(int64_t lease);
 extern char *elector_body_txn(const ElectorTxn *txn, ElectorCall *call);
 extern char *elector_body_watch(const char *key, const char *range_end,
 								int64_t start_revision);
+extern char *elector_body_authenticate(const char *user, const char *password);
 
 /*
  * Read an answer: text[length] must be NUL.  For a watch it is one message.

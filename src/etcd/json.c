@@ -133,6 +133,8 @@ static const ElectorField commit_rule_fields[] = {
 static const ElectorField durability_fields[] = {
 	ELECTOR_FIELD(ElectorDurability, changing, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorDurability, degraded, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
+	ELECTOR_FIELD(ElectorDurability, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorDurability, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
 

@@ -502,7 +502,7 @@ elector_mirror_apply(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 
 static const char *
 key_name(const ElectorKeys *keys, ElectorKey key, const ElectorChange *change,
-		 char *history_key)
+		 char *buffer)
 {
 	switch (key)
 	{
@@ -527,8 +527,14 @@ key_name(const ElectorKeys *keys, ElectorKey key, const ElectorChange *change,
 		case ELECTOR_KEY_FAILSAFE:
 			return keys->failsafe;
 		case ELECTOR_KEY_HISTORY:
-			elector_keys_history(keys, change->history.term, history_key, ELECTOR_KEY_SIZE);
-			return history_key;
+			elector_keys_history(keys, change->history.term, buffer, ELECTOR_KEY_SIZE);
+			return buffer;
+		case ELECTOR_KEY_OTHER_MEMBER:
+			snprintf(buffer, ELECTOR_KEY_SIZE, "%smembers/%s", keys->prefix, change->other);
+			return buffer;
+		case ELECTOR_KEY_OTHER_ALIVE:
+			snprintf(buffer, ELECTOR_KEY_SIZE, "%salive/%s", keys->prefix, change->other);
+			return buffer;
 		case ELECTOR_KEYS:
 			break;
 	}
@@ -567,6 +573,9 @@ value_json(ElectorKey key, const ElectorChange *change)
 			return elector_failsafe_to_json(&change->failsafe);
 		case ELECTOR_KEY_HISTORY:
 			return elector_history_to_json(&change->history);
+		case ELECTOR_KEY_OTHER_MEMBER:
+		case ELECTOR_KEY_OTHER_ALIVE:
+			break;				/* deleted, and never put */
 		case ELECTOR_KEYS:
 			break;
 	}
@@ -583,8 +592,8 @@ elector_mirror_txn(const ElectorMirror *mirror, const ElectorChange *change)
 	for (ElectorKey key = 0; key < ELECTOR_KEYS; key++)
 	{
 		const ElectorKeyChange *one = &change->keys[key];
-		char		history_key[ELECTOR_KEY_SIZE];
-		const char *name = key_name(&mirror->keys, key, change, history_key);
+		char		buffer[ELECTOR_KEY_SIZE];
+		const char *name = key_name(&mirror->keys, key, change, buffer);
 		char	   *json;
 
 		if (one->if_created)

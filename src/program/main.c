@@ -15,6 +15,8 @@
  *
  * Supervisors and pg_ctl see a server that never left.
  *
+ * Apart from that it runs role_change_command (role_change.c).
+ *
  * The trap is signals: they arrive blocked and stay so, in here and across the
  * exec, because a server that is asked to stop meanwhile must find the request
  * pending when it has its handlers.
@@ -49,6 +51,11 @@ usage(void)
 		   "Options:\n"
 		   "      --data-directory=DIR   the server's data directory\n"
 		   "      --etcd=ENDPOINTS       URLs of etcd, separated by commas\n"
+		   "      --etcd-ca-file=FILE    pg_elector.etcd_ca_file, and so on, where set\n"
+		   "      --etcd-cert-file=FILE\n"
+		   "      --etcd-key-file=FILE\n"
+		   "      --etcd-user=NAME\n"
+		   "      --etcd-password-file=FILE\n"
 		   "      --cluster=NAME         pg_elector.cluster\n"
 		   "      --node=NAME            pg_elector.node\n"
 		   "      --instance=ID          instance whose leadership is given up (default: none)\n"
@@ -58,7 +65,9 @@ usage(void)
 		   "                             if the server has to be started again\n"
 		   "  -V, --version              output version information, then exit\n"
 		   "  -?, --help                 show this help, then exit\n\n"
-		   "POSTGRES is the absolute path of the server, followed by its arguments.\n");
+		   "POSTGRES is the absolute path of the server, followed by its arguments.\n\n"
+		   "  pg_elector role-change OPTION...\n\n"
+		   "runs the command of pg_elector.role_change_command.\n");
 }
 
 static bool
@@ -102,6 +111,11 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 	static const struct option options[] = {
 		{"data-directory", required_argument, NULL, 'D'},
 		{"etcd", required_argument, NULL, 'e'},
+		{"etcd-ca-file", required_argument, NULL, 'A'},
+		{"etcd-cert-file", required_argument, NULL, 'C'},
+		{"etcd-key-file", required_argument, NULL, 'K'},
+		{"etcd-user", required_argument, NULL, 'U'},
+		{"etcd-password-file", required_argument, NULL, 'P'},
 		{"cluster", required_argument, NULL, 'c'},
 		{"node", required_argument, NULL, 'n'},
 		{"instance", required_argument, NULL, 'i'},
@@ -128,7 +142,22 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 				program->data_directory = optarg;
 				break;
 			case 'e':
-				program->endpoints = optarg[0] ? optarg : NULL;
+				program->etcd.endpoints = optarg[0] ? optarg : NULL;
+				break;
+			case 'A':
+				program->etcd.ca_file = optarg;
+				break;
+			case 'C':
+				program->etcd.cert_file = optarg;
+				break;
+			case 'K':
+				program->etcd.key_file = optarg;
+				break;
+			case 'U':
+				program->etcd.user = optarg;
+				break;
+			case 'P':
+				program->etcd.password_file = optarg;
 				break;
 			case 'c':
 				program->cluster = optarg;
@@ -164,6 +193,19 @@ read_arguments(ElectorProgram *program, int argc, char **argv)
 	}
 	if (program->exec)
 		read_server_arguments(program);
+}
+
+/* Nobody whom we start shall have it. */
+static void
+take_token(ElectorProgram *program)
+{
+	char	   *token = getenv(ELECTOR_TOKEN_VARIABLE);
+
+	if (token == NULL)
+		return;
+	program->etcd.token = pg_strdup(token);
+	explicit_bzero(token, strlen(token));	/* /proc shows it */
+	unsetenv(ELECTOR_TOKEN_VARIABLE);
 }
 
 /* The descriptors 0, 1 and 2 exist, and no signal gets through. */
@@ -271,12 +313,15 @@ main(int argc, char **argv)
 		printf("pg_elector " ELECTOR_PROGRAM_VERSION " (PostgreSQL " PG_VERSION ")\n");
 		return 0;
 	}
+	if (argc > 1 && strcmp(argv[1], "role-change") == 0)
+		return elector_role_change(argc - 1, argv + 1);
 	if (argc < 2 || strcmp(argv[1], "postmaster") != 0)
 	{
 		usage();
 		return 1;
 	}
 	read_arguments(&program, argc, argv);
+	take_token(&program);
 	if (geteuid() == 0)
 	{
 		fprintf(stderr, "pg_elector: cannot be executed by \"root\"\n");

@@ -15,6 +15,8 @@
 #include "../core/files.h"
 #include "../core/hold.h"
 #include "../core/records.h"
+#include "../etcd/auth.h"
+#include "../etcd/client.h"
 
 typedef enum ElectorRejoinMode
 {
@@ -27,7 +29,7 @@ typedef enum ElectorRejoinMode
 typedef struct ElectorProgram
 {
 	const char *data_directory;
-	const char *endpoints;		/* of etcd; NULL: none */
+	ElectorEtcdSettings etcd;	/* endpoints NULL: none */
 	const char *cluster;
 	const char *node;
 	const char *instance;		/* whose leadership is given up; NULL: none */
@@ -103,6 +105,9 @@ extern bool elector_child_run(ElectorChild *child);
 extern bool elector_child_pause(pid_t pid);
 extern void elector_child_reap(void);
 extern bool elector_stop_requested(void);
+
+/* role_change.c */
+extern int	elector_role_change(int argc, char **argv);
 
 /* release.c */
 extern void elector_release(const ElectorProgram *program,

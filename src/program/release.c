@@ -54,6 +54,17 @@ microseconds(void)
 	return now.tv_sec * INT64CONST(1000000) + now.tv_nsec / 1000;
 }
 
+/* What is wrong with certificates or the password is known by then. */
+static void
+notice(void *arg, bool trouble, const char *message, const char *hint)
+{
+	if (!trouble)
+		return;
+	elector_log(ELECTOR_WARNING, "%s", message);
+	if (hint[0] != '\0')
+		elector_log_hint("%s", hint);
+}
+
 static bool
 talk_begin(Talk *talk, const ElectorProgram *program, int64 bound)
 {
@@ -61,12 +72,13 @@ talk_begin(Talk *talk, const ElectorProgram *program, int64 bound)
 
 	memset(talk, 0, sizeof(*talk));
 	talk->deadline = microseconds() + bound;
-	talk->etcd = program->endpoints ? elector_etcd_create(program->endpoints, &error) : NULL;
+	talk->etcd = program->etcd.endpoints ? elector_etcd_create(&program->etcd, &error) : NULL;
 	if (talk->etcd == NULL)
 	{
 		elector_log(ELECTOR_WARNING, "could not use etcd: %s", error);
 		return false;
 	}
+	elector_etcd_listen(talk->etcd, notice, NULL);
 	talk->mirror = pg_malloc0(sizeof(ElectorMirror));
 	elector_mirror_init(talk->mirror, program->cluster, program->node);
 	return true;
@@ -194,8 +206,7 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 		{
 			const ElectorLeader *leader = &talk.mirror->cluster.leader;
 
-			if (!leader->present ||
-				leader->create_revision != leadership->create_revision)
+			if (!elector_change_releases(leader, leadership))
 				over = true;
 			else
 			{

@@ -77,7 +77,9 @@ elector_source_parse(const char *conninfo, ElectorSource *source)
 			if (strcmp(option->keyword, defaults[i].keyword) == 0)
 				value = defaults[i].value;
 		}
-		if (value == NULL)
+
+		/* The leader lets nobody in by a node's name who is not its standby. */
+		if (value == NULL || strcmp(option->keyword, "application_name") == 0)
 			continue;
 		if (strcmp(option->keyword, "password") == 0)
 			source->password = pg_strdup(value);

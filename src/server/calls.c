@@ -210,8 +210,8 @@ serve_cancel(ElectorCall *call)
 	else
 	{
 		writing = call;
-		call->request = 0;
-		strlcpy(call->argument, "canceled", sizeof(call->argument));
+		call->request = view->request.id;
+		call->request_term = view->leader.term;
 		elector_refuse_request(elector, psprintf("it was canceled on node \"%s\"", elector_node));
 	}
 }
@@ -281,6 +281,23 @@ serve_pause(ElectorCall *call, bool pause)
 	}
 }
 
+static void
+serve_remove(ElectorCall *call)
+{
+	Elector    *elector = &elector_worker->elector;
+	ElectorReason why;
+
+	elector_observe(elector);
+	if (!elector_judge_removal(&elector->view, call->argument, &why))
+	{
+		answer_call(call, true, elector_reason_sentence(why));
+		return;
+	}
+	writing = call;
+	call->request = 0;
+	elector_remove_member(elector, call->argument);
+}
+
 /* etcd has answered. */
 void
 elector_calls_written(ElectorDeed deed, const ElectorErrandResult *result)
@@ -288,13 +305,15 @@ elector_calls_written(ElectorDeed deed, const ElectorErrandResult *result)
 	ElectorCall *call = writing;
 
 	if (call == NULL || (deed != ELECTOR_DEED_REQUEST && deed != ELECTOR_DEED_REFUSE &&
-						 deed != ELECTOR_DEED_SETTINGS))
+						 deed != ELECTOR_DEED_SETTINGS && deed != ELECTOR_DEED_REMOVE))
 		return;
 	writing = NULL;
 	if (result->status != ELECTOR_ETCD_OK)
 		answer_call(call, true, "etcd did not confirm the request; see elector_status whether it takes place");
 	else if (!result->succeeded)
-		answer_call(call, true, "the leader has changed meanwhile, or another change is under way");
+		answer_call(call, true, deed == ELECTOR_DEED_REMOVE ?
+					"it has come back, or the leader has changed, meanwhile" :
+					"the leader has changed meanwhile, or another change is under way");
 	else if (call->request == 0)
 		answer_call(call, false, call->argument);
 }
@@ -328,6 +347,7 @@ is_written(ElectorCallKind kind)
 		case ELECTOR_CALL_RELEASE:
 		case ELECTOR_CALL_PAUSE:
 		case ELECTOR_CALL_RESUME:
+		case ELECTOR_CALL_REMOVE:
 			return true;
 		case ELECTOR_CALL_FENCE:
 		case ELECTOR_CALL_ESTABLISH:
@@ -393,6 +413,9 @@ elector_calls_serve(void)
 			case ELECTOR_CALL_RESUME:
 				serve_pause(call, false);
 				break;
+			case ELECTOR_CALL_REMOVE:
+				serve_remove(call);
+				break;
 			case ELECTOR_CALL_REFRESH:
 				serve_refresh();
 				break;
@@ -454,6 +477,20 @@ answer_switchover(ElectorCall *call)
 		answer_call(call, true, "another change came before it");
 }
 
+/* The leader may have begun to stop when it was told; it unlocks if it has not. */
+static void
+answer_cancel(ElectorCall *call)
+{
+	const ElectorView *view = &elector_worker->elector.view;
+
+	if (call->request == 0 || call == writing || !view->known)
+		return;
+	if (!view->leader.present || view->leader.term != call->request_term)
+		answer_call(call, true, "it comes too late, the leader has changed or is about to; see elector_status");
+	else if (!view->election.present || strcmp(view->election.node, view->leader.node) != 0)
+		answer_call(call, false, "canceled");
+}
+
 /* Have all peers that answer at all given a fresh report? */
 static bool
 refreshed(const ElectorView *view)
@@ -486,6 +523,8 @@ elector_calls_answer(void)
 			answer_fence(call);
 		else if (is_taken(call, ELECTOR_CALL_SWITCHOVER) || is_taken(call, ELECTOR_CALL_FAILOVER))
 			answer_switchover(call);
+		else if (is_taken(call, ELECTOR_CALL_CANCEL))
+			answer_cancel(call);
 		else if (fresh && is_taken(call, ELECTOR_CALL_REFRESH))
 			answer_call(call, false, "");
 	}

@@ -152,15 +152,18 @@ on_terminate(SIGNAL_ARGS)
 		previous_terminate(postgres_signal_arg);
 }
 
-static pqsigfunc
-install_handler(int signal_number, pqsigfunc handler)
+/* The signal may come as soon as the handler is there, so that what was there is kept first. */
+static void
+install_handler(int signal_number, pqsigfunc handler, pqsigfunc *previous)
 {
-	pqsigfunc	previous = pqsignal(signal_number, handler);
+	struct sigaction old;
+
+	sigaction(signal_number, NULL, &old);
+	*previous = old.sa_handler;
 
 	/* ignored, or deadly: then so be it */
-	if (previous == SIG_IGN || previous == SIG_DFL)
-		pqsignal(signal_number, previous);
-	return previous;
+	if (*previous != SIG_IGN && *previous != SIG_DFL)
+		pqsignal(signal_number, handler);
 }
 
 static void
@@ -179,8 +182,8 @@ install_handlers(void)
 	handlers_installed = true;
 	pg_atomic_init_u32(&counted, 0);
 	on_shmem_exit(at_exit, 0);
-	previous_cancel = install_handler(SIGINT, on_cancel);
-	previous_terminate = install_handler(SIGTERM, on_terminate);
+	install_handler(SIGINT, on_cancel, &previous_cancel);
+	install_handler(SIGTERM, on_terminate, &previous_terminate);
 }
 
 /* --- a commit --- */
@@ -442,7 +445,7 @@ elector_commit_await_barrier(void)
 {
 	if (!barrier_stands() || outlast_barrier())
 		return;
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_STATEMENT], 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 			 errmsg("cannot execute statement: it might see a commit that is not durable yet"),
@@ -467,7 +470,7 @@ elector_commit_hold_back(void)
 		return;
 	if (!outlast_barrier())
 	{
-		pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+		pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_ANSWER], 1);
 		whereToSendOutput = DestNone;
 		ereport(FATAL,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),

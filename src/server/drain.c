@@ -24,13 +24,13 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
+#include "utils/memutils.h"
 
 /* How often those that wait look whether they may go on. */
 #define LOOK_MS 20
 
 /* A standby that lacks something confirms what it gets sooner than this. */
-#define WALSENDER_SILENCE (2 * USECS_PER_SEC)
+#define WALSENDER_SILENCE ((ElectorTime) 2 * 1000000)
 
 /*
  * Shared memory.
@@ -47,6 +47,18 @@ typedef struct Drain
 } Drain;
 
 static Drain *drain = NULL;
+
+/* The worker's: how far each walsender's standby was at the last look. */
+typedef struct Progress
+{
+	pid_t		pid;
+	XLogRecPtr	flushed;
+	bool		all;			/* there was */
+	ElectorTime since;			/* it had all, or got further */
+} Progress;
+
+static Progress *progress = NULL;	/* max_wal_senders */
+static ElectorTime looked_at = 0;
 
 /* The transaction of this backend that has begun already. */
 static LocalTransactionId begun = InvalidLocalTransactionId;
@@ -112,28 +124,56 @@ elector_drain_pass(void)
 	begun = MyProc->lxid;
 }
 
+/* Take note of who has all, or has got further since the last look. */
+static void
+look_at_walsender(WalSnd *walsender, Progress *seen, XLogRecPtr end, ElectorTime now)
+{
+	XLogRecPtr	flushed;
+	pid_t		pid;
+
+	SpinLockAcquire(&walsender->mutex);
+	pid = walsender->pid;
+	flushed = walsender->flush;
+	SpinLockRelease(&walsender->mutex);
+	if (pid != seen->pid || flushed != seen->flushed || flushed >= end)
+		seen->since = now;
+	seen->pid = pid;
+	seen->flushed = flushed;
+	seen->all = flushed >= end;
+}
+
+void
+elector_drain_look(void)
+{
+	XLogRecPtr	end = GetFlushRecPtr(NULL);
+	ElectorTime now = elector_now();
+
+	if (progress == NULL)
+		progress = MemoryContextAllocZero(TopMemoryContext, sizeof(Progress) * max_wal_senders);
+	for (int i = 0; i < max_wal_senders; i++)
+		look_at_walsender(&WalSndCtl->walsnds[i], &progress[i], end, now);
+	looked_at = now;
+}
+
 /*
  * A walsender waits at a shutdown for its standby to confirm everything, for
- * wal_sender_timeout if that is gone.  End those whose standby has fallen silent.
+ * wal_sender_timeout if that is gone.  End those whose standby gets no further.
+ *
+ * The trap: what has just been written nobody has confirmed yet, and a standby that
+ * had nothing to confirm for a while is none that has fallen silent.
  */
 void
 elector_drain_walsenders(void)
 {
-	XLogRecPtr	end = GetFlushRecPtr(NULL);
-	TimestampTz silent = GetCurrentTimestamp() - WALSENDER_SILENCE;
+	ElectorTime now = elector_now();
+	bool		fresh = progress != NULL && now < looked_at + WALSENDER_SILENCE / 2;
 
-	for (int i = 0; i < max_wal_senders; i++)
+	elector_drain_look();
+	for (int i = 0; fresh && i < max_wal_senders; i++)
 	{
-		WalSnd	   *walsender = &WalSndCtl->walsnds[i];
-		bool		stuck;
-		pid_t		pid;
-
-		SpinLockAcquire(&walsender->mutex);
-		pid = walsender->pid;
-		stuck = walsender->flush < end && walsender->replyTime < silent;
-		SpinLockRelease(&walsender->mutex);
-		if (pid != 0 && stuck)
-			kill(pid, SIGTERM);
+		if (progress[i].pid != 0 && !progress[i].all &&
+			now >= progress[i].since + WALSENDER_SILENCE)
+			kill(progress[i].pid, SIGTERM);
 	}
 }
 

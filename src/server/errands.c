@@ -10,18 +10,58 @@
 
 #include "utils/memutils.h"
 
+/* A request that takes longer than this part of the TTL tries another endpoint. */
+#define PATIENCE_PART 10
+
+static ElectorEtcdSettings
+etcd_settings(void)
+{
+	ElectorEtcdSettings settings = {
+		.endpoints = elector_etcd_endpoints,
+		.ca_file = elector_etcd_ca_file,
+		.cert_file = elector_etcd_cert_file,
+		.key_file = elector_etcd_key_file,
+		.user = elector_etcd_user,
+		.password_file = elector_etcd_password_file
+	};
+
+	return settings;
+}
+
+/* What the operator should know of the way to etcd. */
+static void
+notice(void *arg, bool trouble, const char *message, const char *hint)
+{
+	ereport(trouble ? WARNING : LOG,
+			(errmsg("%s", message),
+			 hint[0] != '\0' ? errhint("%s", hint) : 0));
+}
+
 void
 elector_errands_init(void)
 {
+	ElectorEtcdSettings settings = etcd_settings();
 	const char *error;
 
-	elector_worker->etcd = elector_etcd_create(elector_etcd_endpoints, &error);
+	elector_worker->etcd = elector_etcd_create(&settings, &error);
 	if (elector_worker->etcd == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("could not use \"pg_elector.etcd\": %s", error)));
+	elector_etcd_listen(elector_worker->etcd, notice, NULL);
+	elector_etcd_set_patience(elector_worker->etcd,
+							  (ElectorTime) elector_lease_ttl * 1000000 / PATIENCE_PART);
 	elector_mirror_init(&elector_worker->mirror, elector_cluster, elector_node);
 	elector_worker->elector.cluster = &elector_worker->mirror.cluster;
+}
+
+/* The configuration was loaded anew. */
+void
+elector_errands_settings(void)
+{
+	ElectorEtcdSettings settings = etcd_settings();
+
+	elector_etcd_configure(elector_worker->etcd, &settings);
 }
 
 static void
@@ -94,10 +134,18 @@ need_memory(ElectorTxn *txn)
 	return txn;
 }
 
+/* An etcd that is slow is not to be asked in vain. */
+static int64
+bound_of(const ElectorErrand *errand)
+{
+	return Max(errand->bound, elector_etcd_patience(elector_worker->etcd));
+}
+
 void
 elector_errands_run(void *world, const ElectorErrand *errand)
 {
 	ElectorEtcd *etcd = elector_worker->etcd;
+	int64		bound = bound_of(errand);
 	const ElectorMirror *mirror = &elector_worker->mirror;
 	ElectorErrand *copy = MemoryContextAlloc(TopMemoryContext, sizeof(ElectorErrand));
 	ElectorTxn *txn;
@@ -108,34 +156,34 @@ elector_errands_run(void *world, const ElectorErrand *errand)
 	{
 		case ELECTOR_ERRAND_LOAD:
 			elector_etcd_commit(etcd, need_memory(elector_mirror_read(mirror)),
-								errand->bound, answered, copy);
+								bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_WATCH:
 			elector_etcd_watch(etcd, mirror->keys.prefix, mirror->keys.end,
-							   mirror->cluster.revision + 1, errand->bound, watched, NULL);
+							   mirror->cluster.revision + 1, bound, watched, NULL);
 			pfree(copy);
 			break;
 		case ELECTOR_ERRAND_GRANT:
-			elector_etcd_grant(etcd, errand->ttl, errand->bound, answered, copy);
+			elector_etcd_grant(etcd, errand->ttl, bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_RENEW:
-			elector_etcd_keepalive(etcd, errand->lease, errand->bound, answered, copy);
+			elector_etcd_keepalive(etcd, errand->lease, bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_CONFIRM:
 		case ELECTOR_ERRAND_VERIFY:
 			txn = need_memory(elector_txn_create());
 			elector_txn_range(txn, mirror->keys.leader, NULL, 0, false);
-			elector_etcd_commit(etcd, txn, errand->bound, answered, copy);
+			elector_etcd_commit(etcd, txn, bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_LOOK:
-			elector_etcd_timetolive(etcd, errand->lease, errand->bound, answered, copy);
+			elector_etcd_timetolive(etcd, errand->lease, bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_REVOKE:
-			elector_etcd_revoke(etcd, errand->lease, errand->bound, answered, copy);
+			elector_etcd_revoke(etcd, errand->lease, bound, answered, copy);
 			break;
 		case ELECTOR_ERRAND_COMMIT:
 			elector_etcd_commit(etcd, need_memory(elector_mirror_txn(mirror, errand->change)),
-								errand->bound, answered, copy);
+								bound, answered, copy);
 			break;
 	}
 }

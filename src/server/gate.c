@@ -93,11 +93,12 @@ copy_leader(char *leader)
 
 /* Refuse a write or a read in a session that is already there. */
 static void
-refuse(const char *what)
+refuse(ElectorRefused kind)
 {
+	const char *what = kind == ELECTOR_REFUSED_COMMIT ? "commit" : "execute statement";
 	char		leader[ELECTOR_NAME_SIZE];
 
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[kind], 1);
 	copy_leader(leader);
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -164,7 +165,7 @@ pass_gate(void)
 	if (!elector_gate_is_open())
 	{
 		clear_mark();
-		refuse("commit");
+		refuse(ELECTOR_REFUSED_COMMIT);
 	}
 }
 
@@ -179,7 +180,7 @@ answer_or_end(bool acknowledged)
 
 	if (open && acknowledged)
 		return;
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_ANSWER], 1);
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;
@@ -271,8 +272,12 @@ elector_gate_terminate(void)
 {
 	for (int i = 0; i < elector_shared->nmarks; i++)
 	{
-		if (pg_atomic_read_u32(&elector_shared->marks[i]) != ELECTOR_MARK_NONE)
-			kill(ProcGlobal->allProcs[i].pid, SIGTERM);
+		/* In this order: whoever is marked has been that process since before. */
+		int			pid = ProcGlobal->allProcs[i].pid;
+
+		pg_read_barrier();
+		if (pid != 0 && pg_atomic_read_u32(&elector_shared->marks[i]) != ELECTOR_MARK_NONE)
+			kill(pid, SIGTERM);
 	}
 }
 
@@ -345,7 +350,7 @@ check_statement(void)
 	elector_drain_pass();
 	elector_commit_await_barrier();
 	if (!reads_open())
-		refuse("execute statement");
+		refuse(ELECTOR_REFUSED_STATEMENT);
 }
 
 static void
@@ -454,7 +459,7 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 		if (!RecoveryInProgress() && utility_writes(statement))
 		{
 			if (!elector_gate_is_open())
-				refuse("execute statement");
+				refuse(ELECTOR_REFUSED_STATEMENT);
 			decides = utility_decides(statement);
 		}
 		else if (IsA(statement, CopyStmt))
@@ -498,12 +503,16 @@ check_follower(const Port *port)
 	strstr(port->cmdline_options, ELECTOR_UPSTREAM_OPTION);
 	uint64		led = pg_atomic_read_u64(&elector_shared->led_term);
 
-	if (!am_walsender || am_db_walsender)
+	if (!am_walsender)
 		return;
-	if (option == NULL || strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+	if (am_db_walsender || option == NULL)
 	{
-		elector_synchronous_enter(option != NULL && port->application_name != NULL ?
-								  port->application_name : "");
+		elector_synchronous_enter_other(port->application_name);
+		return;
+	}
+	if (strtou64(option + strlen(ELECTOR_UPSTREAM_OPTION), NULL, 10) == led)
+	{
+		elector_synchronous_enter(port->application_name != NULL ? port->application_name : "");
 		return;
 	}
 	ereport(FATAL,
@@ -531,7 +540,7 @@ client_authentication(Port *port, int status)
 	if (session_exempt && (!am_db_walsender || RecoveryInProgress()))
 		return;
 
-	pg_atomic_fetch_add_u64(&elector_shared->refused, 1);
+	pg_atomic_fetch_add_u64(&elector_shared->refused[ELECTOR_REFUSED_CONNECTION], 1);
 	copy_leader(leader);
 	ereport(FATAL,
 			(errcode(ERRCODE_CANNOT_CONNECT_NOW),

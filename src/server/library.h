@@ -15,6 +15,7 @@
 #include "core/elector.h"
 #include "core/durability.h"
 #include "core/name.h"
+#include "etcd/auth.h"
 
 #include "compat.h"
 
@@ -31,6 +32,11 @@
 extern char *elector_cluster;
 extern char *elector_node;
 extern char *elector_etcd_endpoints;
+extern char *elector_etcd_ca_file;
+extern char *elector_etcd_cert_file;
+extern char *elector_etcd_key_file;
+extern char *elector_etcd_user;
+extern char *elector_etcd_password_file;
 extern char *elector_conninfo;
 extern int	elector_lease_ttl;	/* seconds */
 extern int	elector_lease_margin;	/* milliseconds */
@@ -49,6 +55,12 @@ extern int	elector_follower_timeout;	/* milliseconds */
 extern int	elector_degrade_after;	/* milliseconds */
 extern int	elector_too_few_followers;
 extern char *elector_pgbouncer;
+extern char *elector_http_listen;
+extern char *elector_http_cert_file;
+extern char *elector_http_key_file;
+#define ELECTOR_COMMAND_SIZE 1024
+extern char *elector_role_change_command;
+extern int	elector_role_change_timeout;	/* milliseconds */
 extern int	elector_rejoin;
 extern bool elector_slots;
 extern bool elector_failsafe;
@@ -84,6 +96,9 @@ extern void elector_settings_check_policy(void);
 /* May the role pass a closed gate? */
 extern bool elector_role_exempt(const char *role);
 
+/* The database of pg_elector.conninfo. */
+extern const char *elector_peer_database(void);
+
 /* --- shared memory (shmem.c) --- */
 
 /* What a backend asks of the worker. */
@@ -100,6 +115,7 @@ typedef enum ElectorCallKind
 	ELECTOR_CALL_RELEASE,		/* argument: which hold */
 	ELECTOR_CALL_PAUSE,			/* argument: why */
 	ELECTOR_CALL_RESUME,
+	ELECTOR_CALL_REMOVE,		/* argument: which member */
 	ELECTOR_CALL_REFRESH		/* ask the peers for fresh reports */
 } ElectorCallKind;
 
@@ -154,6 +170,24 @@ typedef struct ElectorSlot
 								 * known */
 } ElectorSlot;
 
+/* All renewals since the server has started, of whichever lease. */
+typedef struct ElectorRenewals
+{
+	int64		renewals;
+	int64		failures;
+	int64		rtt_us;			/* of all together */
+} ElectorRenewals;
+
+/* What a closed gate has refused. */
+typedef enum ElectorRefused
+{
+	ELECTOR_REFUSED_COMMIT,
+	ELECTOR_REFUSED_STATEMENT,
+	ELECTOR_REFUSED_CONNECTION,
+	ELECTOR_REFUSED_ANSWER,		/* of a commit that nobody can vouch for */
+	ELECTOR_REFUSED_KINDS
+} ElectorRefused;
+
 /*
  * Shared memory.
  *
@@ -200,6 +234,11 @@ typedef struct ElectorSlot
  *
  * Everything below `lock` is guarded by it.  calls[] is written by backends,
  * too; a call's state says whose it is.
+ *
+ * What is published, from `leader` to `missing`, can also be read without the lock
+ * (facts.c), by who must neither wait for a worker that stands still with it nor
+ * have the worker wait: publication is odd while the worker writes, and another
+ * number afterwards.
  */
 typedef enum ElectorMark
 {
@@ -219,12 +258,14 @@ typedef struct ElectorShared
 	pg_atomic_uint64 led_term;	/* followers of this term may connect; 0: none */
 	pg_atomic_uint32 startup_generation;
 	pg_atomic_uint32 worker_proc;	/* process number + 1; 0: no worker */
+	pg_atomic_uint32 announcer_proc;	/* likewise, of the announcer */
+	pg_atomic_uint32 publication;
+	pg_atomic_uint64 published_at;	/* when the worker's last round ended */
 	pg_atomic_uint32 durable;	/* 1: a policy other than async is in force,
 								 * and its synchronous_standby_names loaded */
 	pg_atomic_uint32 breaking;
 	pg_atomic_uint64 barrier_lsn;
-	pg_atomic_uint64 refused;	/* commits, statements and connections;
-								 * backends add to it */
+	pg_atomic_uint64 refused[ELECTOR_REFUSED_KINDS];	/* backends add to it */
 
 	ConditionVariable answered; /* some call's state has changed */
 
@@ -233,10 +274,16 @@ typedef struct ElectorShared
 													 * once, before there are
 													 * processes */
 	char		upstream_conninfo[ELECTOR_CONNINFO_SIZE];
+	char		etcd_token[ELECTOR_TOKEN_SIZE]; /* for the postmaster's last act,
+												 * which reads it without the
+												 * lock: a torn one is refused */
 	char		leader[ELECTOR_NAME_SIZE];	/* "" if there is none */
 	ElectorReport self;
 	ElectorLeaseStatus lease;
+	ElectorRenewals renewals;
 	uint64		term;			/* newest term known */
+	ElectorLsn	leader_end;		/* end of WAL that the leader told last ... */
+	ElectorTime leader_told_at; /* ... which was then; 0: not yet */
 	int			nrows;
 	ElectorStatusRow rows[ELECTOR_MEMBERS_MAX];
 	int			nhistory;
@@ -268,6 +315,31 @@ extern ElectorTime elector_now(void);
 
 /* This node's own report, as of now; takes the lock in shared mode. */
 extern void elector_report_self(ElectorReport *report);
+
+/*
+ * The same without the lock: what changes every moment is read anew, the rest is
+ * given.  lease_deadline is a follower's.
+ */
+extern void elector_report_refresh(ElectorReport *report, ElectorTime lease_deadline);
+
+/* In a standby: the end of WAL that its upstream told last, and when; 0: not yet. */
+extern void elector_look_at_stream(XLogRecPtr *end, ElectorTime *at);
+
+/*
+ * Rows as they are shown, with this node's own report as of now.  Returns where the
+ * leader's WAL ends; invalid: not known.
+ */
+extern XLogRecPtr elector_rows_complete(ElectorStatusRow *rows, int nrows,
+										const ElectorReport *own);
+extern const char *elector_row_state(const ElectorStatusRow *row);
+extern int64 elector_row_lag(const ElectorStatusRow *row, XLogRecPtr leader_lsn);	/* -1: not known */
+
+/* --- other workers --- */
+
+extern PGDLLEXPORT void elector_announcer_main(Datum argument);	/* announce.c */
+extern PGDLLEXPORT void elector_notify_main(Datum argument);	/* likewise */
+extern PGDLLEXPORT void elector_http_main(Datum argument);	/* http.c */
+extern void elector_wake_announcer(void);
 
 /* --- the gate (gate.c) --- */
 
@@ -337,6 +409,9 @@ extern void elector_drain_begin(ElectorTime until);
 
 /* For the worker, before a shutdown: end the walsenders that would hold it up. */
 extern void elector_drain_walsenders(void);
+
+/* For the worker, in each round of a primary: by this those are known. */
+extern void elector_drain_look(void);
 
 /* For the worker: is no transaction under way but those that wait? */
 extern bool elector_drain_done(void);

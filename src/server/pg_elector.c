@@ -17,15 +17,15 @@ PG_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 
 static void
-register_worker(void)
+register_worker(const char *name, const char *function)
 {
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "pg_elector");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "pg_elector");
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, ELECTOR_LIBRARY);
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "elector_worker_main");
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
 	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
 	worker.bgw_restart_time = 1;
@@ -51,5 +51,10 @@ _PG_init(void)
 	elector_gate_install();
 	elector_drain_install();
 	elector_restart_install();
-	register_worker();
+	if (elector_http_listen[0] != '\0')
+		register_worker(ELECTOR_LIBRARY " http", "elector_http_main");
+	register_worker(ELECTOR_LIBRARY " announcer", "elector_announcer_main");
+
+	/* The postmaster starts the last one first. */
+	register_worker(ELECTOR_LIBRARY, "elector_worker_main");
 }

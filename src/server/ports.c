@@ -79,11 +79,11 @@ port_note(void *world, const ElectorNote *note)
 			break;
 		case ELECTOR_NOTE_ETCD_SILENT:
 			ereport(LOG,
-					(errmsg("etcd does not answer: %s", note->text)));
+					(errmsg("cannot use etcd: %s", note->text)));
 			break;
 		case ELECTOR_NOTE_ETCD_BACK:
 			ereport(LOG,
-					(errmsg("etcd answers again at \"%s\"", note->text)));
+					(errmsg("etcd can be used again, at \"%s\"", note->text)));
 			break;
 		case ELECTOR_NOTE_ETCD_REFUSED:
 			ereport(DEBUG1,
@@ -145,6 +145,12 @@ port_note(void *world, const ElectorNote *note)
 			ereport(LOG,
 					(errmsg("cannot follow the leader: its connection string cannot be used")));
 			break;
+		case ELECTOR_NOTE_MISLED:
+			ereport(WARNING,
+					(errmsg("\"pg_elector.conninfo\" of node \"%s\" leads to node \"%s\"",
+							note->node, note->text),
+					 errdetail("The node counts as one that does not answer.")));
+			break;
 	}
 }
 
@@ -196,21 +202,6 @@ port_silent_since(void *world, const char *node)
 /* --- the server --- */
 
 static void
-look_at_stream(ElectorServer *server)
-{
-	TimestampTz told;
-
-	server->flushed = GetWalRcvFlushRecPtr(NULL, NULL);
-	SpinLockAcquire(&WalRcv->mutex);
-	server->told_end = WalRcv->latestWalEnd;
-	told = WalRcv->lastMsgReceiptTime;
-	SpinLockRelease(&WalRcv->mutex);
-	server->told_at = elector_now() - (GetCurrentTimestamp() - told);
-	if (told == 0)
-		server->told_end = 0;
-}
-
-static void
 port_look(void *world, ElectorServer *server)
 {
 	memset(server, 0, offsetof(ElectorServer, followers));
@@ -219,17 +210,27 @@ port_look(void *world, ElectorServer *server)
 	if (server->recovering)
 	{
 		server->frozen = elector_standby_frozen();
+		server->target_timeline = elector_standby_target();
 		server->promoting = elector_standby_promoting();
 		server->position = elector_standby_position();
 		server->upstream_term = pg_atomic_read_u64(&elector_shared->upstream_term);
 		server->streaming = WalRcvStreaming();
 		if (server->streaming)
-			look_at_stream(server);
+		{
+			/*
+			 * A walreceiver counts what it flushes from where a segment begins, and
+			 * nothing that was there already before there is more.  So what is replayed
+			 * is on disk, too.
+			 */
+			server->flushed = Max(GetWalRcvFlushRecPtr(NULL, NULL), GetXLogReplayRecPtr(NULL));
+			elector_look_at_stream(&server->told_end, &server->told_at);
+		}
 	}
 	else
 	{
 		server->position.timeline = GetWALInsertionTimeLine();
 		server->position.lsn = GetFlushRecPtr(NULL);
+		elector_drain_look();
 	}
 	elector_synchronous_look(server);
 }
@@ -262,6 +263,12 @@ static uint32_t
 port_newest_timeline(void *world, uint32_t own)
 {
 	return elector_standby_newest_timeline(own);
+}
+
+static void
+port_forget_timeline(void *world, uint32_t timeline)
+{
+	elector_standby_forget_timeline(timeline);
 }
 
 static void
@@ -413,6 +420,7 @@ static const ElectorPorts ports = {
 	.promote = port_promote,
 	.read_history = port_read_history,
 	.newest_timeline = port_newest_timeline,
+	.forget_timeline = port_forget_timeline,
 	.wake = port_wake,
 	.checkpoint = port_checkpoint,
 	.drain = port_drain,

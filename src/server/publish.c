@@ -6,13 +6,18 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "utils/timestamp.h"
 
 #include "core/failsafe.h"
+#include "facts.h"
 #include "standby.h"
 #include "store.h"
+
+/* Followers come back within this time after a short interruption. */
+#define TOO_FEW_GRACE ((ElectorTime) 3 * 1000000)
 
 static const char *
 time_text(int64 milliseconds)
@@ -31,7 +36,7 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 	elector_find_hold(settings, view->leader.term, view->wall_ms, 0) : -1;
 
 	if (settings->paused)
-		snprintf(detail, ELECTOR_TEXT_SIZE, "the cluster is paused on %s since %s%s%.120s",
+		snprintf(detail, ELECTOR_TEXT_SIZE, "the cluster is paused until elector_resume(), by \"%s\" at %s%s%.100s",
 				 settings->paused_by, time_text(settings->paused_at),
 				 settings->pause_reason[0] != '\0' ? ": " : "", settings->pause_reason);
 	else if (hold >= 0)
@@ -43,6 +48,53 @@ describe_operator(const ElectorCluster *cluster, const ElectorView *view, char *
 		snprintf(detail, ELECTOR_TEXT_SIZE, "a switchover%s%s is scheduled for %s",
 				 request->target[0] != '\0' ? " to " : "", request->target,
 				 time_text(request->at));
+	else if (view->gate_open && request->present && request->refused[0] != '\0' &&
+			 request->at != 0 && request->term == view->leader.term)
+		snprintf(detail, ELECTOR_TEXT_SIZE, "the switchover scheduled for %s came to nothing: %.140s",
+				 time_text(request->at), request->refused);
+}
+
+/* Since when commits wait for followers that are not there; 0: they do not. */
+static ElectorTime
+too_few_since(void)
+{
+	const Elector *elector = &elector_worker->elector;
+	ElectorTime since = elector->unserved_since;
+
+	return elector->gate_open && since != 0 && elector->view.now >= since + TOO_FEW_GRACE &&
+		elector->view.durability.present &&
+		!elector_policy_is_async(elector->view.durability.rule.policy) ? since : 0;
+}
+
+/* One line in the log when what everybody feels begins and ends. */
+static void
+note_service(const ElectorView *view)
+{
+	static bool closed = false;
+	static bool waiting = false;
+	bool		is_closed = view->gate_open && view->now >= view->deadline;
+	bool		is_waiting = too_few_since() != 0;
+
+	if (is_closed != closed && view->gate_open)
+		ereport(is_closed ? WARNING : LOG,
+				(is_closed ?
+				 errmsg("writes are refused until etcd has confirmed the lease of term " UINT64_FORMAT " again",
+						view->leader.term) :
+				 errmsg("writes are taken again")));
+	if (is_waiting != waiting && view->gate_open)
+	{
+		if (is_waiting)
+			ereport(WARNING,
+					(errmsg("commits wait: too few followers for durability policy \"%s\"",
+							view->durability.rule.policy),
+					 errhint("Start one of those that are missing; elector_durability shows which. To go on with less, see pg_elector.durability and pg_elector.too_few_followers.")));
+		else
+			ereport(LOG,
+					(errmsg("commits wait no longer: enough followers for durability policy \"%s\"",
+							view->durability.rule.policy)));
+	}
+	closed = is_closed;
+	waiting = is_waiting;
 }
 
 /* What is in force is not what this node has set. */
@@ -54,7 +106,11 @@ describe_durability(const ElectorView *view, char *detail)
 
 	if (!view->known)
 		return;
-	if (record->degraded)
+	if (too_few_since() != 0)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "commits wait for followers, of which \"%s\" needs more: start one, or see pg_elector.durability and pg_elector.too_few_followers",
+				 in_force);
+	else if (record->degraded)
 		snprintf(detail, ELECTOR_TEXT_SIZE,
 				 "too few followers: commits are acknowledged by the leader alone, not as \"%s\" wants",
 				 view->policy);
@@ -76,7 +132,7 @@ describe_closed(const ElectorView *view, char *detail)
 	elector_failsafe_missing(view, missing, sizeof(missing));
 	snprintf(detail, ELECTOR_TEXT_SIZE,
 			 "takes no writes until etcd has confirmed its lease again%s%s%s%.100s",
-			 view->asked.present && missing[0] != '\0' ? ", or there is a promise of " : "",
+			 view->asked.present && missing[0] != '\0' ? ", or enough promise; not yet: " : "",
 			 view->asked.present ? missing : "", error[0] != '\0' ? ": " : "", error);
 }
 
@@ -119,6 +175,10 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 		snprintf(detail, ELECTOR_TEXT_SIZE,
 				 "acknowledged commits may be on \"%s\", which does not answer; if it is gone for good, see elector_failover()",
 				 view->peers[plan->target].node);
+	else if (plan->reason == ELECTOR_BECAUSE_MAY_BE_PROMISED && plan->target >= 0)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "\"%s\" may go on without etcd, by a promise of \"%s\", which does not answer; if \"%s\" is gone for good, see elector_remove_member()",
+				 view->term.node, view->peers[plan->target].node, view->term.node);
 	else if (plan->reason != ELECTOR_BECAUSE_LEADING &&
 			 plan->reason != ELECTOR_BECAUSE_DURABILITY &&
 			 plan->reason != ELECTOR_BECAUSE_SCHEDULED &&
@@ -162,6 +222,26 @@ describe_lease(ElectorLeaseStatus *status, const ElectorLease *lease)
 	status->rtt_us = lease->rtt_us;
 }
 
+/* A node that has never reached etcd is not among the members that it knows. */
+static void
+describe_own_row(ElectorShared *shared, const ElectorSettings *settings)
+{
+	ElectorStatusRow *row = &shared->rows[shared->nrows];
+
+	for (int i = 0; i < shared->nrows; i++)
+	{
+		if (strcmp(shared->rows[i].member.node, settings->node) == 0)
+			return;
+	}
+	if (shared->nrows == ELECTOR_MEMBERS_MAX)
+		return;
+	memset(row, 0, sizeof(*row));
+	strlcpy(row->member.node, settings->node, sizeof(row->member.node));
+	strlcpy(row->member.zone, settings->zone, sizeof(row->member.zone));
+	row->member.priority = settings->priority;
+	shared->nrows++;
+}
+
 static void
 describe_rows(ElectorShared *shared)
 {
@@ -194,11 +274,57 @@ describe_rows(ElectorShared *shared)
 				 (elector_peers_error(row->member.node)[0] == '\0' &&
 				  elector_now() < silent_since + (ElectorTime) elector_fence_timeout * 1000));
 		}
-		if (!row->reported)
+		if (said != NULL && said->misled_since != 0)
+			snprintf(row->report.detail, sizeof(row->report.detail),
+					 "pg_elector.conninfo of \"%s\" leads to \"%s\"",
+					 row->member.node, said->misled_to);
+		else if (!row->reported)
 			strlcpy(row->report.detail, elector_peers_error(row->member.node),
 					sizeof(row->report.detail));
 		shared->nrows++;
 	}
+	describe_own_row(shared, &elector->settings);
+}
+
+/* Of whichever lease, and over the loss of one. */
+static void
+count_renewals(ElectorRenewals *all)
+{
+	static ElectorLease seen[ELECTOR_LEASES];
+
+	for (int kind = 0; kind < ELECTOR_LEASES; kind++)
+	{
+		const ElectorLease *lease = &elector_worker->elector.leases[kind];
+		int64		renewals = lease->renewals;
+		int64		failures = lease->failures;
+
+		if (lease->id == seen[kind].id)
+		{
+			renewals -= seen[kind].renewals;
+			failures -= seen[kind].failures;
+		}
+		all->renewals += renewals;
+		all->failures += failures;
+		all->rtt_us += renewals * lease->rtt_us;
+		seen[kind] = *lease;
+	}
+}
+
+/* The announcer sees by itself when a gate closes by the clock. */
+static void
+tell_announcer(const char *leader, uint64 term)
+{
+	static char told_leader[ELECTOR_NAME_SIZE] = "";
+	static uint64 told_term = 0;
+	static bool told_open = false;
+	bool		open = elector_gate_is_open();
+
+	if (open == told_open && term == told_term && strcmp(leader, told_leader) == 0)
+		return;
+	told_open = open;
+	told_term = term;
+	strlcpy(told_leader, leader, sizeof(told_leader));
+	elector_wake_announcer();
 }
 
 void
@@ -214,25 +340,32 @@ elector_publish(void)
 	static uint64 published_changes = 0;
 	const char *state = elector_reason_name(plan->reason);
 
+	note_service(view);
 	describe(plan, view, detail);
+	detail[pg_encoding_mbcliplen(PG_UTF8, detail, strlen(detail), strlen(detail))] = '\0';
 	if (view->gate_open && view->now >= view->deadline)
 		state = "closed";
 	else if (plan->reason == ELECTOR_BECAUSE_FOLLOWING)
 		state = WalRcvStreaming() ? "streaming" : "connecting";
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	elector_facts_begin();
 	strlcpy(self->state, state, sizeof(self->state));
 	strlcpy(self->detail, detail, sizeof(self->detail));
 	self->term = view->gate_open ? view->leader.term :
 		view->upstream_term != 0 ? view->upstream_term : view->state.term;
 	self->remembered = elector->remembered;
 	shared->term = view->term.term;
+	shared->leader_end = elector->leader_end;
+	shared->leader_told_at = elector->leader_told_at;
+	count_renewals(&shared->renewals);
 	strlcpy(shared->leader, view->leader.present ? view->leader.node : "",
 			sizeof(shared->leader));
 	describe_lease(&shared->lease,
-				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 ?
+				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 || view->gate_open ?
 									ELECTOR_LEASE_LEADER : ELECTOR_LEASE_ALIVE]);
 	describe_rows(shared);
+	strlcpy(shared->etcd_token, elector_etcd_token(worker->etcd), sizeof(shared->etcd_token));
 	shared->durability = view->durability;
 	shared->settings = elector->cluster->settings;
 	shared->known = elector->watching && elector->unreachable_since == 0;
@@ -245,5 +378,7 @@ elector_publish(void)
 			   sizeof(ElectorHistory) * worker->mirror.nhistory);
 		published_changes = worker->mirror.changes;
 	}
+	elector_facts_end();
 	LWLockRelease(shared->lock);
+	tell_announcer(shared->leader, shared->term);
 }

@@ -62,6 +62,9 @@ static int	original_stderr = -1;
 static char own_instance[ELECTOR_INSTANCE_SIZE] = "";
 static char previous_instance[ELECTOR_INSTANCE_SIZE] = "";
 
+/* The worker's token for etcd, for the same reason. */
+static char etcd_token[ELECTOR_TOKEN_SIZE] = "";
+
 /* The postmaster's own command line, NUL-separated. */
 static char *
 read_command_line(int *length)
@@ -188,12 +191,25 @@ postgres_arguments(char **arguments)
 
 /*
  * Replace this process by the program, which gives up the leadership of that
- * instance, or none if it is NULL.  Returns only if it cannot.
+ * instance, or none if it is NULL.  Returns only if it cannot.  Everybody on the
+ * machine can read the arguments: no secret is among them.
  */
 static void
 exec_program(bool start_again, const char *instance)
 {
-	char	   *arguments[ARGUMENTS_MAX + 16];
+	const struct
+	{
+		const char *name;
+		const char *value;
+	}			for_etcd[] =
+	{
+		{"etcd-ca-file", elector_etcd_ca_file},
+		{"etcd-cert-file", elector_etcd_cert_file},
+		{"etcd-key-file", elector_etcd_key_file},
+		{"etcd-user", elector_etcd_user},
+		{"etcd-password-file", elector_etcd_password_file}
+	};
+	char	   *arguments[ARGUMENTS_MAX + 24];
 	char		program[MAXPGPATH];
 	int			count = 0;
 	sigset_t	all;
@@ -209,6 +225,11 @@ exec_program(bool start_again, const char *instance)
 	arguments[count++] = "postmaster";
 	arguments[count++] = psprintf("--data-directory=%s", DataDir);
 	arguments[count++] = psprintf("--etcd=%s", elector_etcd_endpoints);
+	for (int i = 0; i < lengthof(for_etcd); i++)
+	{
+		if (for_etcd[i].value[0] != '\0')
+			arguments[count++] = psprintf("--%s=%s", for_etcd[i].name, for_etcd[i].value);
+	}
 	arguments[count++] = psprintf("--cluster=%s", elector_cluster);
 	arguments[count++] = psprintf("--node=%s", elector_node);
 	if (instance != NULL)
@@ -219,6 +240,10 @@ exec_program(bool start_again, const char *instance)
 	count += postgres_arguments(&arguments[count]);
 	arguments[count] = NULL;
 	unsetenv("PGDATA");
+
+	/* Only this user can read the environment; the program takes it out. */
+	if (etcd_token[0] != '\0')
+		setenv(ELECTOR_TOKEN_VARIABLE, etcd_token, 1);
 
 	for (int number = 1; number < NSIG; number++)
 	{
@@ -285,6 +310,25 @@ forget_work(void)
 }
 
 /*
+ * Is it a backup that has not been started yet?  pg_rewind leaves a label, too, but
+ * nobody misses what that takes away.
+ */
+static bool
+is_restored(void)
+{
+	char		text[4 * ELECTOR_FILE_SIZE];
+	int			fd = open(BACKUP_LABEL_FILE, O_RDONLY | PG_BINARY);
+	ssize_t		length;
+
+	if (fd < 0)
+		return false;
+	length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[Max(length, 0)] = '\0';
+	return strstr(text, "BACKUP METHOD: pg_rewind") == NULL;
+}
+
+/*
  * Whose data directory is this?  A state file under another node's name means
  * that it was copied; that is how a node is added, if the copy is a backup that
  * has not been started yet.
@@ -301,8 +345,10 @@ check_state(void)
 	elector_store_identity(&here);
 	if (elector_store_read_state(&state) && strcmp(state.node, elector_node) == 0)
 	{
-		if (state.inode == here.inode && (state.device == here.device ||
-										  strcmp(state.boot_id, here.boot_id) != 0))
+		bool		same = state.inode == here.inode &&
+		(state.device == here.device || strcmp(state.boot_id, here.boot_id) != 0);
+
+		if (same && !is_restored())
 			return;
 
 		/*
@@ -311,8 +357,9 @@ check_state(void)
 		 * since it does not know (S10, S8).
 		 */
 		state.caught_up = false;
+		if (!same)
+			state.instance[0] = '\0';
 		state.directory[0] = '\0';
-		state.instance[0] = '\0';
 		elector_store_write_state(&state);
 		forget_work();
 		return;
@@ -443,6 +490,19 @@ warn_about_server(void)
 		ereport(WARNING,
 				(errmsg("\"wal_log_hints\" is off and there are no data checksums: this node cannot be rewound when it has to rejoin"),
 				 errhint("Set wal_log_hints = on, or initialize the cluster with --data-checksums.")));
+	if (elector_etcd_user[0] != '\0' && strstr(elector_etcd_endpoints, "http://") != NULL)
+		ereport(WARNING,
+				(errmsg("the password of etcd's user \"%s\" travels in the clear",
+						elector_etcd_user),
+				 errhint("Let etcd use TLS, and begin all endpoints in pg_elector.etcd with \"https://\".")));
+}
+
+/* Shared memory is about to go. */
+static void
+keep_token(int code, Datum argument)
+{
+	if (MyProcPid == PostmasterPid)
+		strlcpy(etcd_token, elector_shared->etcd_token, sizeof(etcd_token));
 }
 
 static void
@@ -463,6 +523,7 @@ shmem_startup(void)
 	{
 		strlcpy(previous_instance, own_instance, sizeof(previous_instance));
 		strlcpy(own_instance, elector_shared->instance, sizeof(own_instance));
+		on_shmem_exit(keep_token, 0);
 		warn_about_server();
 		elector_settings_check_policy();
 		note_how_it_ended();

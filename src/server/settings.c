@@ -22,13 +22,21 @@
 #include "utils/varlena.h"
 
 #include "core/name.h"
+#include "etcd/auth.h"
 #include "etcd/client.h"
+#include "etcd/tls.h"
+#include "http.h"
 #include "pgbouncer.h"
 #include "synchronous.h"
 
 char	   *elector_cluster = NULL;
 char	   *elector_node = NULL;
 char	   *elector_etcd_endpoints = NULL;
+char	   *elector_etcd_ca_file = NULL;
+char	   *elector_etcd_cert_file = NULL;
+char	   *elector_etcd_key_file = NULL;
+char	   *elector_etcd_user = NULL;
+char	   *elector_etcd_password_file = NULL;
 char	   *elector_conninfo = NULL;
 int			elector_lease_ttl = 10;
 int			elector_lease_margin = 1000;
@@ -43,6 +51,11 @@ int			elector_maximum_lag = 1024;
 char	   *elector_durability = NULL;
 char	   *elector_admin_roles = NULL;
 char	   *elector_pgbouncer = NULL;
+char	   *elector_http_listen = NULL;
+char	   *elector_http_cert_file = NULL;
+char	   *elector_http_key_file = NULL;
+char	   *elector_role_change_command = NULL;
+int			elector_role_change_timeout = 10000;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 bool		elector_slots = true;
 bool		elector_failsafe = true;
@@ -55,8 +68,9 @@ int			elector_degrade_after = 10000;
 int			elector_too_few_followers = ELECTOR_COMMITS_WAIT;
 char	   *elector_primary_slot_name = NULL;
 
-/* The user of pg_elector.conninfo, which the other nodes come as. */
+/* The user of pg_elector.conninfo, which the other nodes come as, and its database. */
 static char *peer_role = NULL;
+static char *peer_database = NULL;
 
 /* All settings are defined, so one can be checked against another. */
 static bool defined = false;
@@ -105,6 +119,74 @@ check_etcd(char **newval, void **extra, GucSource source)
 	GUC_check_errdetail("%s.", error);
 	GUC_check_errhint("Give the URLs of etcd's members, separated by commas, for example \"http://10.0.0.5:2379,http://10.0.0.6:2379\".");
 	return false;
+}
+
+static bool
+check_etcd_user(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) >= ELECTOR_USER_SIZE || strpbrk(*newval, "\r\n") != NULL)
+	{
+		GUC_check_errdetail("The name is longer than %d bytes or has several lines.",
+							ELECTOR_USER_SIZE - 1);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * What the file holds is looked at when the setting gets another value; that the
+ * file changes later is the elector's business.
+ */
+static bool
+check_file(const char *newval, const char *present,
+		   bool (*valid) (const char *path, char *error, size_t size))
+{
+	char		error[ELECTOR_PROBLEM_SIZE];
+
+	if (newval[0] == '\0' || (present != NULL && strcmp(newval, present) == 0))
+		return true;
+	if (strlen(newval) >= ELECTOR_PATH_SIZE)
+	{
+		GUC_check_errdetail("The path is longer than %d bytes.", ELECTOR_PATH_SIZE - 1);
+		return false;
+	}
+	if (valid(newval, error, sizeof(error)))
+		return true;
+
+	/* A server that restarts by itself may meet it half written. */
+	for (int i = 0; i < 10 && process_shared_preload_libraries_in_progress; i++)
+	{
+		pg_usleep(100 * 1000);
+		if (valid(newval, error, sizeof(error)))
+			return true;
+	}
+	error[0] = pg_toupper((unsigned char) error[0]);
+	GUC_check_errdetail("%s.", error);
+	return false;
+}
+
+static bool
+check_etcd_ca_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_ca_file, elector_tls_certificates_valid);
+}
+
+static bool
+check_etcd_cert_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_cert_file, elector_tls_certificates_valid);
+}
+
+static bool
+check_etcd_key_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_key_file, elector_tls_key_valid);
+}
+
+static bool
+check_etcd_password_file(char **newval, void **extra, GucSource source)
+{
+	return check_file(*newval, elector_etcd_password_file, elector_auth_file_valid);
 }
 
 static bool
@@ -176,15 +258,24 @@ assign_conninfo(const char *newval, void *extra)
 	PQconninfoOption *options = PQconninfoParse(newval, NULL);
 
 	free(peer_role);
-	peer_role = NULL;
+	free(peer_database);
+	peer_role = peer_database = NULL;
 	if (options == NULL)
 		return;
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{
 		if (strcmp(option->keyword, "user") == 0 && option->val != NULL)
 			peer_role = strdup(option->val);
+		if (strcmp(option->keyword, "dbname") == 0 && option->val != NULL)
+			peer_database = strdup(option->val);
 	}
 	PQconninfoFree(options);
+}
+
+const char *
+elector_peer_database(void)
+{
+	return peer_database != NULL ? peer_database : "postgres";
 }
 
 static bool
@@ -254,6 +345,58 @@ check_pgbouncer(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+static bool
+check_http_listen(char **newval, void **extra, GucSource source)
+{
+	char		error[ELECTOR_TEXT_SIZE];
+
+	if (elector_http_listen_valid(*newval, error, sizeof(error)))
+		return true;
+	GUC_check_errdetail("%s", error);
+	GUC_check_errhint("Give addresses of this machine, or \"*\", with a port, separated by commas, for example \"10.0.0.1:8008\" or \"[fd00::1]:8008\".");
+	return false;
+}
+
+/*
+ * A server starts without the files, too; then its endpoint does not serve
+ * (certificate.c).
+ */
+static bool
+check_http_file(const char *path, const char *present,
+				bool (*valid) (const char *path, char *error, size_t size))
+{
+	char		error[ELECTOR_TEXT_SIZE];
+
+	if (process_shared_preload_libraries_in_progress ||
+		(present != NULL && strcmp(path, present) == 0) || valid(path, error, sizeof(error)))
+		return true;
+	GUC_check_errdetail("\"%s\" cannot be used: %s.", path, error);
+	return false;
+}
+
+static bool
+check_http_cert_file(char **newval, void **extra, GucSource source)
+{
+	return check_http_file(*newval, elector_http_cert_file, elector_http_certificate_valid);
+}
+
+static bool
+check_http_key_file(char **newval, void **extra, GucSource source)
+{
+	return check_http_file(*newval, elector_http_key_file, elector_http_key_valid);
+}
+
+static bool
+check_role_change_command(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < ELECTOR_COMMAND_SIZE && strpbrk(*newval, "\n\r") == NULL)
+		return true;
+	GUC_check_errdetail("The command is longer than %d bytes or has several lines.",
+						ELECTOR_COMMAND_SIZE - 1);
+	GUC_check_errhint("Write it into a file, and name that.");
+	return false;
+}
+
 /*
  * In the startup process this runs when it has loaded the file that the number
  * came in; nothing else proves that it did.
@@ -281,11 +424,6 @@ define_identity_settings(void)
 							   "Different on every node, and kept by its data directory.",
 							   &elector_node, "", PGC_POSTMASTER, 0,
 							   check_name, NULL, NULL);
-	DefineCustomStringVariable("pg_elector.etcd",
-							   "URLs of etcd's members, separated by commas.",
-							   NULL,
-							   &elector_etcd_endpoints, "", PGC_POSTMASTER, 0,
-							   check_etcd, NULL, NULL);
 	DefineCustomStringVariable("pg_elector.conninfo",
 							   "How the other nodes reach this one, for replication and for control.",
 							   "A libpq connection string with host, port, user and dbname.",
@@ -307,6 +445,41 @@ define_identity_settings(void)
 							NULL,
 							&elector_priority, 100, 0, 1000000, PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
+}
+
+static void
+define_etcd_settings(void)
+{
+	DefineCustomStringVariable("pg_elector.etcd",
+							   "URLs of etcd's members, separated by commas.",
+							   NULL,
+							   &elector_etcd_endpoints, "", PGC_POSTMASTER, 0,
+							   check_etcd, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_ca_file",
+							   "File with the certificates of the CAs that sign etcd's certificates.",
+							   "Empty means those that the system trusts.",
+							   &elector_etcd_ca_file, "", PGC_SIGHUP, 0,
+							   check_etcd_ca_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_cert_file",
+							   "File with this node's certificate for etcd.",
+							   "Read anew when it has changed.",
+							   &elector_etcd_cert_file, "", PGC_SIGHUP, 0,
+							   check_etcd_cert_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_key_file",
+							   "File with the key of pg_elector.etcd_cert_file.",
+							   "Others must not be able to read it; read anew when it has changed.",
+							   &elector_etcd_key_file, "", PGC_SIGHUP, 0,
+							   check_etcd_key_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_user",
+							   "User of etcd.",
+							   NULL,
+							   &elector_etcd_user, "", PGC_SIGHUP, 0,
+							   check_etcd_user, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.etcd_password_file",
+							   "File whose first line is the password of pg_elector.etcd_user.",
+							   "Others must not be able to read it; read anew when it has changed.",
+							   &elector_etcd_password_file, "", PGC_SIGHUP, 0,
+							   check_etcd_password_file, NULL, NULL);
 }
 
 static void
@@ -353,13 +526,17 @@ define_time_settings(void)
 /* Settings with a check that a configuration file can fail. */
 static const char *const checked_settings[] = {
 	"pg_elector.cluster", "pg_elector.node", "pg_elector.etcd",
+	"pg_elector.etcd_ca_file", "pg_elector.etcd_cert_file",
+	"pg_elector.etcd_key_file", "pg_elector.etcd_user",
+	"pg_elector.etcd_password_file",
 	"pg_elector.conninfo", "pg_elector.zone", "pg_elector.candidate",
 	"pg_elector.priority", "pg_elector.lease_ttl", "pg_elector.lease_margin",
 	"pg_elector.fence_timeout", "pg_elector.cold_start_wait",
 	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
 	"pg_elector.durability", "pg_elector.too_few_followers", "pg_elector.degrade_after",
 	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin",
-	"pg_elector.pgbouncer", "pg_elector.slots", "pg_elector.failsafe"
+	"pg_elector.pgbouncer", "pg_elector.slots", "pg_elector.failsafe", "pg_elector.http_listen",
+	"pg_elector.role_change_command", "pg_elector.role_change_timeout"
 };
 
 static bool
@@ -393,6 +570,45 @@ refuse_rejected(const bool *was_set)
 	}
 }
 
+/* How others hear of the leader. */
+static void
+define_outward_settings(void)
+{
+	DefineCustomStringVariable("pg_elector.pgbouncer",
+							   "Admin consoles of the PgBouncers that the leader points at itself.",
+							   "libpq connection strings separated by semicolons, the same on all nodes.",
+							   &elector_pgbouncer, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   check_pgbouncer, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.http_listen",
+							   "Addresses and ports of the HTTP endpoint, separated by commas; empty turns it off.",
+							   "For load balancers and monitoring; it asks nobody who he is.",
+							   &elector_http_listen, "", PGC_POSTMASTER, 0,
+							   check_http_listen, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.http_cert_file",
+							   "Certificate of the HTTP endpoint, with those between it and the root, in PEM format.",
+							   "With pg_elector.http_key_file the endpoint speaks TLS; without both it does not. Read again at a reload.",
+							   &elector_http_cert_file, "", PGC_SIGHUP, 0,
+							   check_http_cert_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.http_key_file",
+							   "Private key of the HTTP endpoint's certificate, in PEM format.",
+							   NULL,
+							   &elector_http_key_file, "", PGC_SIGHUP, 0,
+							   check_http_key_file, NULL, NULL);
+	DefineCustomStringVariable("pg_elector.role_change_command",
+							   "Shell command that is run when this node's role or leader has changed, and at the start.",
+							   "Its arguments are the node, its role (leader, follower, none), the term, and the leader.",
+							   &elector_role_change_command, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   check_role_change_command, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.role_change_timeout",
+							"A role_change_command that runs for longer is ended.",
+							NULL,
+							&elector_role_change_timeout, 10000, 100, 3600000, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
+
 void
 elector_settings_define(void)
 {
@@ -402,6 +618,7 @@ elector_settings_define(void)
 		was_set[i] = GetConfigOption(checked_settings[i], true, false) != NULL;
 
 	define_identity_settings();
+	define_etcd_settings();
 	define_time_settings();
 	DefineCustomIntVariable("pg_elector.maximum_lag",
 							"A node further behind the leader than this is not elected.",
@@ -444,22 +661,17 @@ elector_settings_define(void)
 							 &elector_rejoin, ELECTOR_REJOIN_REWIND, rejoin_options,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
-	DefineCustomStringVariable("pg_elector.pgbouncer",
-							   "Admin consoles of the PgBouncers that the leader points at itself.",
-							   "libpq connection strings separated by semicolons, the same on all nodes.",
-							   &elector_pgbouncer, "", PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY,
-							   check_pgbouncer, NULL, NULL);
 	DefineCustomBoolVariable("pg_elector.slots",
 							 "Whether this node keeps a replication slot for every other member, and follows by its own.",
 							 "Named \"" ELECTOR_SLOT_PREFIX "<node>\"; off drops them.",
 							 &elector_slots, true, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 	DefineCustomBoolVariable("pg_elector.failsafe",
-							 "Whether a leader that is without etcd goes on while all members promise to elect nobody else.",
+							 "Whether a leader that is without etcd goes on while enough members promise to elect nobody else.",
 							 "Off on a leader, it stops when its lease ends; off on another member, that one promises nothing.",
 							 &elector_failsafe, true, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	define_outward_settings();
 	DefineCustomIntVariable("pg_elector.generation",
 							"Counts the changes of primary_conninfo by the library.",
 							"Set by the library; do not change it.",
@@ -495,6 +707,33 @@ elector_settings_define(void)
 	MarkGUCPrefixReserved("pg_elector");
 }
 
+/* Settings of etcd that are good one by one, but not together. */
+static void
+check_etcd_together(void)
+{
+	char		error[ELECTOR_PROBLEM_SIZE];
+
+	if ((elector_etcd_cert_file[0] == '\0') != (elector_etcd_key_file[0] == '\0'))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"%s\" is not set", elector_etcd_key_file[0] == '\0' ?
+						"pg_elector.etcd_key_file" : "pg_elector.etcd_cert_file"),
+				 errhint("A certificate needs its key: set both pg_elector.etcd_cert_file and pg_elector.etcd_key_file, or neither.")));
+	if (elector_etcd_cert_file[0] != '\0' &&
+		!elector_tls_pair_valid(elector_etcd_cert_file, elector_etcd_key_file,
+								error, sizeof(error)))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("%s", error),
+				 errhint("Correct pg_elector.etcd_cert_file or pg_elector.etcd_key_file.")));
+	if ((elector_etcd_user[0] == '\0') != (elector_etcd_password_file[0] == '\0'))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"%s\" is not set", elector_etcd_user[0] == '\0' ?
+						"pg_elector.etcd_user" : "pg_elector.etcd_password_file"),
+				 errhint("A user of etcd needs a password: set both pg_elector.etcd_user and pg_elector.etcd_password_file, or neither.")));
+}
+
 bool
 elector_settings_complete(void)
 {
@@ -525,6 +764,7 @@ elector_settings_complete(void)
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("\"pg_elector.lease_margin\" (%d ms) must be less than \"pg_elector.lease_ttl\" (%d s)",
 						elector_lease_margin, elector_lease_ttl)));
+	check_etcd_together();
 	return true;
 }
 

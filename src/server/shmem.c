@@ -16,6 +16,7 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 ElectorShared *elector_shared = NULL;
 
@@ -59,10 +60,14 @@ elector_shmem_startup(void)
 		/* The startup process is forked with what has been loaded here. */
 		pg_atomic_init_u32(&elector_shared->startup_generation, (uint32) elector_generation);
 		pg_atomic_init_u32(&elector_shared->worker_proc, 0);
+		pg_atomic_init_u32(&elector_shared->announcer_proc, 0);
+		pg_atomic_init_u32(&elector_shared->publication, 0);
+		pg_atomic_init_u64(&elector_shared->published_at, 0);
 		pg_atomic_init_u32(&elector_shared->durable, 0);
 		pg_atomic_init_u32(&elector_shared->breaking, 0);
 		pg_atomic_init_u64(&elector_shared->barrier_lsn, 0);
-		pg_atomic_init_u64(&elector_shared->refused, 0);
+		for (int kind = 0; kind < ELECTOR_REFUSED_KINDS; kind++)
+			pg_atomic_init_u64(&elector_shared->refused[kind], 0);
 		ConditionVariableInit(&elector_shared->answered);
 		elector_shared->lock = &(GetNamedLWLockTranche(ELECTOR_LIBRARY))->lock;
 		if (!pg_strong_random(random, sizeof(random)))
@@ -80,13 +85,25 @@ elector_shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-void
-elector_wake_worker(void)
+static void
+wake(pg_atomic_uint32 *process)
 {
-	uint32		proc = pg_atomic_read_u32(&elector_shared->worker_proc);
+	uint32		proc = pg_atomic_read_u32(process);
 
 	if (proc != 0)
 		SetLatch(&ProcGlobal->allProcs[proc - 1].procLatch);
+}
+
+void
+elector_wake_worker(void)
+{
+	wake(&elector_shared->worker_proc);
+}
+
+void
+elector_wake_announcer(void)
+{
+	wake(&elector_shared->announcer_proc);
 }
 
 ElectorTime
@@ -105,16 +122,22 @@ elector_now(void)
 void
 elector_report_self(ElectorReport *report)
 {
-	ElectorTime now = elector_now();
-	ElectorTime gate;
 	ElectorTime lease;
 
 	LWLockAcquire(elector_shared->lock, LW_SHARED);
 	*report = elector_shared->self;
 	lease = elector_shared->lease.deadline;
 	LWLockRelease(elector_shared->lock);
+	elector_report_refresh(report, lease);
+}
 
-	gate = (ElectorTime) pg_atomic_read_u64(&elector_shared->gate_deadline);
+void
+elector_report_refresh(ElectorReport *report, ElectorTime lease_deadline)
+{
+	ElectorTime now = elector_now();
+	ElectorTime gate = (ElectorTime) pg_atomic_read_u64(&elector_shared->gate_deadline);
+	ElectorTime lease = lease_deadline;
+
 	report->present = true;
 	strlcpy(report->node, elector_node, sizeof(report->node));
 	strlcpy(report->instance, elector_shared->instance, sizeof(report->instance));
@@ -147,4 +170,53 @@ elector_report_self(ElectorReport *report)
 		lease = gate;
 	}
 	report->lease_ms_left = lease > now ? (lease - now) / 1000 : 0;
+}
+
+void
+elector_look_at_stream(XLogRecPtr *end, ElectorTime *at)
+{
+	TimestampTz told;
+
+	SpinLockAcquire(&WalRcv->mutex);
+	*end = WalRcv->latestWalEnd;
+	told = WalRcv->lastMsgReceiptTime;
+	SpinLockRelease(&WalRcv->mutex);
+	*at = elector_now() - (GetCurrentTimestamp() - told);
+	if (told == 0)
+		*end = *at = 0;
+}
+
+XLogRecPtr
+elector_rows_complete(ElectorStatusRow *rows, int nrows, const ElectorReport *own)
+{
+	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+
+	for (int i = 0; i < nrows; i++)
+	{
+		if (strcmp(rows[i].member.node, elector_node) == 0)
+		{
+			rows[i].report = *own;
+			rows[i].reported = true;
+		}
+		if (rows[i].leader && rows[i].reported)
+			leader_lsn = rows[i].report.lsn;
+	}
+	return leader_lsn;
+}
+
+/* In a word or two; also of a member that does not answer. */
+const char *
+elector_row_state(const ElectorStatusRow *row)
+{
+	if (row->reported)
+		return row->report.state;
+	return row->alive ? "unreachable" : "down";
+}
+
+int64
+elector_row_lag(const ElectorStatusRow *row, XLogRecPtr leader_lsn)
+{
+	if (!row->reported || leader_lsn == InvalidXLogRecPtr)
+		return -1;
+	return leader_lsn > row->report.lsn ? (int64) (leader_lsn - row->report.lsn) : 0;
 }

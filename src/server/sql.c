@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(elector_pause);
 PG_FUNCTION_INFO_V1(elector_resume);
 PG_FUNCTION_INFO_V1(elector_hold_leader);
 PG_FUNCTION_INFO_V1(elector_release_leader);
+PG_FUNCTION_INFO_V1(elector_forget_member);
 PG_FUNCTION_INFO_V1(elector_hold_valid);
 PG_FUNCTION_INFO_V1(elector_term);
 PG_FUNCTION_INFO_V1(elector_is_leader);
@@ -467,6 +468,25 @@ elector_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(change_cluster(ELECTOR_CALL_RESUME, "", "resume the cluster"));
 }
 
+/* elector_remove_member(node text) returns void: forget a member that is gone for good. */
+Datum
+elector_forget_member(PG_FUNCTION_ARGS)
+{
+	char	   *node = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	need_library();
+	if (!elector_name_valid(node))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not the name of a node", node),
+				 errhint("See elector_status for the nodes.")));
+
+	/* One that is cut off from etcd only may answer. */
+	(void) ask_worker(ELECTOR_CALL_REFRESH, "", 1000, "ask the other nodes");
+	(void) change_cluster(ELECTOR_CALL_REMOVE, node, psprintf("remove \"%s\"", node));
+	PG_RETURN_VOID();
+}
+
 /* elector_term() returns bigint: the term this node leads; NULL if it does not. */
 Datum
 elector_term(PG_FUNCTION_ARGS)
@@ -506,19 +526,13 @@ time_or_null(int64 milliseconds, bool *null)
 							 SECS_PER_DAY * 1000) * 1000);
 }
 
-/* What to show of a member that does not answer. */
-static const char *
-silent_state(const ElectorStatusRow *row)
-{
-	return row->alive ? "unreachable" : "down";
-}
-
 Datum
 elector_status_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ElectorStatusRow *rows;
-	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+	ElectorReport own;
+	XLogRecPtr	leader_lsn;
 	int			nrows;
 
 	need_library();
@@ -531,16 +545,8 @@ elector_status_rows(PG_FUNCTION_ARGS)
 	memcpy(rows, elector_shared->rows, sizeof(ElectorStatusRow) * nrows);
 	LWLockRelease(elector_shared->lock);
 
-	for (int i = 0; i < nrows; i++)
-	{
-		if (strcmp(rows[i].member.node, elector_node) == 0)
-		{
-			elector_report_self(&rows[i].report);
-			rows[i].reported = true;
-		}
-		if (rows[i].leader && rows[i].reported)
-			leader_lsn = rows[i].report.lsn;
-	}
+	elector_report_self(&own);
+	leader_lsn = elector_rows_complete(rows, nrows, &own);
 
 	for (int i = 0; i < nrows; i++)
 	{
@@ -551,12 +557,11 @@ elector_status_rows(PG_FUNCTION_ARGS)
 
 		values[0] = CStringGetTextDatum(row->member.node);
 		values[1] = CStringGetTextDatum(row->leader ? "leader" : "follower");
-		values[2] = CStringGetTextDatum(row->reported ? report->state : silent_state(row));
+		values[2] = CStringGetTextDatum(elector_row_state(row));
 		values[3] = Int64GetDatum((int64) (row->leader ? row->leader_term : report->term));
 		values[4] = Int32GetDatum((int32) report->timeline);
 		values[5] = LSNGetDatum(report->lsn);
-		values[6] = Int64GetDatum(leader_lsn > report->lsn ?
-								  (int64) (leader_lsn - report->lsn) : 0);
+		values[6] = Int64GetDatum(elector_row_lag(row, leader_lsn));
 		values[7] = Int64GetDatum(report->lease_ms_left);
 		values[8] = Int32GetDatum(row->member.priority);
 		values[9] = CStringGetTextDatum(row->member.zone);
@@ -564,7 +569,7 @@ elector_status_rows(PG_FUNCTION_ARGS)
 		if (!row->reported)
 			nulls[3] = !row->leader;
 		nulls[4] = nulls[5] = nulls[7] = !row->reported;
-		nulls[6] = !row->reported || leader_lsn == InvalidXLogRecPtr;
+		nulls[6] = elector_row_lag(row, leader_lsn) < 0;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -599,7 +604,6 @@ elector_lease_rows(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* What a member is to the rule: how it is shown, "" if it is none of it. */
 static bool
 is_in_rule(const ElectorCommitRule *rule, const char *node)
 {
@@ -618,7 +622,8 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 	ElectorDurability *record = palloc(sizeof(ElectorDurability));
 	ElectorStatusRow *rows = palloc(sizeof(ElectorStatusRow) * ELECTOR_MEMBERS_MAX);
 	char		missing[ELECTOR_TEXT_SIZE];
-	XLogRecPtr	leader_lsn = InvalidXLogRecPtr;
+	ElectorReport own;
+	XLogRecPtr	leader_lsn;
 	bool		safe;
 	int			nrows;
 
@@ -633,16 +638,8 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 	memcpy(rows, elector_shared->rows, sizeof(ElectorStatusRow) * nrows);
 	LWLockRelease(elector_shared->lock);
 
-	for (int i = 0; i < nrows; i++)
-	{
-		if (strcmp(rows[i].member.node, elector_node) == 0)
-		{
-			elector_report_self(&rows[i].report);
-			rows[i].reported = true;
-		}
-		if (rows[i].leader && rows[i].reported)
-			leader_lsn = rows[i].report.lsn;
-	}
+	elector_report_self(&own);
+	leader_lsn = elector_rows_complete(rows, nrows, &own);
 	for (int i = 0; i < nrows; i++)
 	{
 		const ElectorStatusRow *row = &rows[i];
@@ -652,15 +649,16 @@ elector_durability_rows(PG_FUNCTION_ARGS)
 		values[0] = CStringGetTextDatum(record->present ? record->rule.policy : "async");
 		values[1] = text_or_null(record->changing ? record->next.policy : "", &nulls[1]);
 		values[2] = BoolGetDatum(record->degraded);
-		values[3] = BoolGetDatum(safe);
+		values[3] = BoolGetDatum(safe && !record->degraded);
+		nulls[3] = !record->degraded &&
+			(!record->present || (!record->changing && elector_policy_is_async(record->rule.policy)));
 		values[4] = text_or_null(missing, &nulls[4]);
 		values[5] = CStringGetTextDatum(row->member.node);
 		values[6] = CStringGetTextDatum(row->member.durability);
 		values[7] = BoolGetDatum(is_in_rule(&record->rule, row->member.node) ||
 								 (record->changing && is_in_rule(&record->next, row->member.node)));
-		values[8] = Int64GetDatum(leader_lsn > row->report.lsn ?
-								  (int64) (leader_lsn - row->report.lsn) : 0);
-		nulls[8] = !row->reported || leader_lsn == InvalidXLogRecPtr;
+		values[8] = Int64GetDatum(elector_row_lag(row, leader_lsn));
+		nulls[8] = elector_row_lag(row, leader_lsn) < 0;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	return (Datum) 0;

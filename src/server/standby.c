@@ -70,6 +70,8 @@
 /* No cluster changes its leader this often between two looks. */
 #define PLACEHOLDERS_MAX 100000
 
+static TimeLineID newest_history(TimeLineID own);
+
 /*
  * For our walsender.  A standby that is cut off while the leader stops would hold the
  * shutdown, and so a handover, up for wal_sender_timeout.
@@ -103,6 +105,7 @@ static bool archive_unread = false; /* since before the freeze */
 static bool unloadable_noted = false;
 static bool slot_written = true;	/* primary_slot_name is ours */
 static ElectorPosition held = {0};	/* that was read and not replayed */
+static TimeLineID target = 0;	/* see elector_standby_target() */
 static int	idle_sightings = 0;
 static XLogRecPtr idle_lsn = InvalidXLogRecPtr;
 
@@ -474,6 +477,12 @@ elector_standby_frozen(void)
 	return freeze_stage == FREEZE_DONE;
 }
 
+uint32
+elector_standby_target(void)
+{
+	return elector_standby_frozen() ? target : 0;
+}
+
 bool
 elector_standby_freeze(ElectorPosition *position)
 {
@@ -510,6 +519,9 @@ elector_standby_freeze(ElectorPosition *position)
 		case FREEZE_REPLAYING:
 			if (!find_position(position))
 				return false;
+			target = newest_history(position->timeline);
+			if (target == position->timeline)
+				target = 0;
 			freeze_stage = FREEZE_DONE;
 			return true;
 		case FREEZE_DONE:
@@ -700,34 +712,42 @@ history_timeline(const char *name)
 	return IsTLHistoryFileName(name) ? (TimeLineID) strtoul(name, NULL, 16) : 0;
 }
 
+/* The newest timeline with a history that says something, or own. */
+static TimeLineID
+newest_history(TimeLineID own)
+{
+	DIR		   *directory = AllocateDir(XLOGDIR);
+	struct dirent *entry;
+
+	while ((entry = ReadDir(directory, XLOGDIR)) != NULL)
+	{
+		TimeLineID	timeline = history_timeline(entry->d_name);
+		char		path[MAXPGPATH];
+
+		snprintf(path, sizeof(path), XLOGDIR "/%s", entry->d_name);
+		if (timeline > own && !is_placeholder(path))
+			own = timeline;
+	}
+	FreeDir(directory);
+	return own;
+}
+
 void
 elector_standby_clean_placeholders(void)
 {
-	TimeLineID	newest = 0;
+	TimeLineID	newest = newest_history(0);
+	DIR		   *directory = AllocateDir(XLOGDIR);
+	struct dirent *entry;
 
-	for (int pass = 0; pass < 2; pass++)
+	while ((entry = ReadDir(directory, XLOGDIR)) != NULL)
 	{
-		DIR		   *directory = AllocateDir(XLOGDIR);
-		struct dirent *entry;
+		char		path[MAXPGPATH];
 
-		while ((entry = ReadDir(directory, XLOGDIR)) != NULL)
-		{
-			TimeLineID	timeline = history_timeline(entry->d_name);
-			char		path[MAXPGPATH];
-
-			if (timeline == 0)
-				continue;
-			snprintf(path, sizeof(path), XLOGDIR "/%s", entry->d_name);
-			if (pass == 0)
-			{
-				if (timeline > newest && !is_placeholder(path))
-					newest = timeline;
-			}
-			else if (timeline > newest && is_placeholder(path))
-				durable_unlink(path, LOG);
-		}
-		FreeDir(directory);
+		snprintf(path, sizeof(path), XLOGDIR "/%s", entry->d_name);
+		if (history_timeline(entry->d_name) > newest && is_placeholder(path))
+			durable_unlink(path, LOG);
 	}
+	FreeDir(directory);
 }
 
 uint32
@@ -740,6 +760,15 @@ elector_standby_newest_timeline(uint32 own)
 		own = Max(own, history_timeline(entry->d_name));
 	FreeDir(directory);
 	return own;
+}
+
+void
+elector_standby_forget_timeline(uint32 timeline)
+{
+	char		path[MAXPGPATH];
+
+	TLHistoryFilePath(path, timeline);
+	durable_unlink(path, ERROR);
 }
 
 XLogRecPtr

@@ -52,6 +52,14 @@ extern bool elector_standby_promoting(void);
 /* Highest timeline of which pg_wal has a history file, or the own one. */
 extern uint32 elector_standby_newest_timeline(uint32 own);
 
+/*
+ * The timeline that recovery may be bound for: the newest of which there is a history,
+ * when the server is frozen and holds no WAL of it; 0: none.  Forgetting it takes effect
+ * at the next start.
+ */
+extern uint32 elector_standby_target(void);
+extern void elector_standby_forget_timeline(uint32 timeline);
+
 /* The timeline's ancestors, oldest first; returns where it begins. */
 extern XLogRecPtr elector_standby_ancestors(uint32 timeline,
 											ElectorAncestor *ancestors, int *count);

@@ -13,7 +13,8 @@
  *
  * The trap: a reload is not instantaneous, and one process with the old names is enough
  * to release a commit by them.  So a change counts when every walsender has been seen
- * to have loaded it; one that starts later has it from the postmaster.
+ * to have loaded it; one that starts later has it from the postmaster, and notes that
+ * when it has logged in.
  */
 #include "synchronous.h"
 
@@ -26,38 +27,43 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/guc.h"
+#include "utils/wait_event.h"
 
 #include "autoconf.h"
 
 /* What has been written and is not loaded after this time is announced once more. */
 #define RELOAD_INTERVAL 1000000
 
-/* Standbys come back under new process ids; the oldest entry makes room. */
-#define FOLLOWERS_MAX (2 * ELECTOR_MEMBERS_MAX)
+/* How long a walsender waits for the end of an earlier one of the same node. */
+#define SUCCESSION_BOUND ((ElectorTime) 10 * 1000000)
+#define SUCCESSION_LOOK_MS 10
 
 typedef struct Follower
 {
-	int			pid;			/* of its walsender; may be gone */
+	int			pid;			/* of its walsender; 0: none */
 	char		node[ELECTOR_NAME_SIZE];
 } Follower;
 
 /*
  * Shared memory.
  *
- * followers[] is guarded by mutex: a walsender enters itself when a standby of ours has
- * logged in, the worker reads.  loaded[n] is written by the process with number n
+ * followers[] is guarded by mutex, one entry a node: a walsender enters itself when a
+ * standby of ours has logged in, and strikes itself out when it has let go of everything
+ * else; the worker reads.  PostgreSQL counts walsenders, not nodes, so that two of one
+ * node would be two acknowledgements.  loaded[n] is written by the process with number n
  * alone, and read by the worker: a hash of the names it has loaded.
  */
 typedef struct Synchronous
 {
 	slock_t		mutex;
-	int			next;			/* the oldest entry */
-	Follower	followers[FOLLOWERS_MAX];
+	Follower	followers[ELECTOR_MEMBERS_MAX];
 	pg_atomic_uint32 loaded[FLEXIBLE_ARRAY_MEMBER];
 } Synchronous;
 
@@ -112,18 +118,90 @@ elector_synchronous_assign(const char *newval, void *extra)
 	elector_wake_worker();
 }
 
-/* In a walsender, when its standby has logged in; node is "" if it is none of ours. */
+static void
+leave(int code, Datum argument)
+{
+	SpinLockAcquire(&synchronous->mutex);
+	for (int i = 0; i < ELECTOR_MEMBERS_MAX; i++)
+	{
+		if (synchronous->followers[i].pid == MyProcPid)
+			synchronous->followers[i].pid = 0;
+	}
+	SpinLockRelease(&synchronous->mutex);
+}
+
+/* Be the node's walsender; or the process id of the one that is, -1 without room. */
+static int
+enter_or_find(const char *node)
+{
+	Follower   *room = NULL;
+	int			other = 0;
+
+	SpinLockAcquire(&synchronous->mutex);
+	for (int i = 0; i < ELECTOR_MEMBERS_MAX; i++)
+	{
+		Follower   *follower = &synchronous->followers[i];
+
+		if (follower->pid == 0)
+			room = follower;
+		else if (strcmp(follower->node, node) == 0)
+			other = follower->pid;
+	}
+	if (other == 0 && room != NULL)
+	{
+		room->pid = MyProcPid;
+		strlcpy(room->node, node, ELECTOR_NAME_SIZE);
+	}
+	SpinLockRelease(&synchronous->mutex);
+	return other == 0 && room == NULL ? -1 : other;
+}
+
 void
 elector_synchronous_enter(const char *node)
 {
+	ElectorTime until = elector_now() + SUCCESSION_BOUND;
+	int			other;
+
 	note_loaded(elector_standby_names);
-	if (node[0] == '\0')
+
+	/* Runs after the walsender's own, which gives its slot back. */
+	on_shmem_exit(leave, 0);
+	while ((other = enter_or_find(node)) != 0)
+	{
+		if (other < 0 || elector_now() >= until)
+			ereport(FATAL,
+					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+					 errmsg("node \"%s\" of cluster \"%s\" cannot be followed by \"%s\" now",
+							elector_node, elector_cluster, node),
+					 other < 0 ? errdetail("Too many members follow it.") :
+					 errdetail("Its earlier walsender, process %d, does not end.", other)));
+		kill(other, SIGTERM);
+		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+				  SUCCESSION_LOOK_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* By its name alone PostgreSQL would take its acknowledgements for the member's. */
+void
+elector_synchronous_enter_other(const char *application_name)
+{
+	bool		found = false;
+
+	note_loaded(elector_standby_names);
+	if (application_name == NULL)
 		return;
-	SpinLockAcquire(&synchronous->mutex);
-	synchronous->followers[synchronous->next].pid = MyProcPid;
-	strlcpy(synchronous->followers[synchronous->next].node, node, ELECTOR_NAME_SIZE);
-	synchronous->next = (synchronous->next + 1) % FOLLOWERS_MAX;
-	SpinLockRelease(&synchronous->mutex);
+	LWLockAcquire(elector_shared->lock, LW_SHARED);
+	for (int i = 0; i < elector_shared->nrows; i++)
+		found = found || pg_strcasecmp(elector_shared->rows[i].member.node, application_name) == 0;
+	LWLockRelease(elector_shared->lock);
+	if (found)
+		ereport(FATAL,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("\"%s\" is the name of a node of cluster \"%s\"", application_name,
+						elector_cluster),
+				 errhint("Replicate with another application_name.")));
 }
 
 /* The node whose walsender that is; false if it is none of ours. */
@@ -133,14 +211,11 @@ find_follower(int pid, char *node)
 	bool		found = false;
 
 	SpinLockAcquire(&synchronous->mutex);
-
-	/* the newest first: process ids come again */
-	for (int i = 1; i <= FOLLOWERS_MAX && !found; i++)
+	for (int i = 0; i < ELECTOR_MEMBERS_MAX && !found; i++)
 	{
-		const Follower *follower =
-		&synchronous->followers[(synchronous->next + FOLLOWERS_MAX - i) % FOLLOWERS_MAX];
+		const Follower *follower = &synchronous->followers[i];
 
-		found = follower->pid == pid && follower->node[0] != '\0';
+		found = follower->pid == pid;
 		if (found)
 			strlcpy(node, follower->node, ELECTOR_NAME_SIZE);
 	}
@@ -169,7 +244,10 @@ elector_synchronous_look(ElectorServer *server)
 	}
 }
 
-/* Has every walsender loaded them? */
+/*
+ * Has every walsender loaded them?  One that does not stream, as in a base backup, loads
+ * nothing before it has ended that, and before it streams.
+ */
 static bool
 walsenders_loaded(const char *names)
 {
@@ -179,12 +257,16 @@ walsenders_loaded(const char *names)
 	{
 		WalSnd	   *walsender = &WalSndCtl->walsnds[i];
 		PGPROC	   *proc;
+		WalSndState state;
 		int			pid;
 
 		SpinLockAcquire(&walsender->mutex);
 		pid = walsender->pid;
+		state = walsender->state;
 		SpinLockRelease(&walsender->mutex);
-		proc = pid != 0 ? BackendPidGetProc(pid) : NULL;
+		if (pid == 0 || state == WALSNDSTATE_STARTUP || state == WALSNDSTATE_BACKUP)
+			continue;
+		proc = BackendPidGetProc(pid);
 		if (proc != NULL && proc->pgprocno < MaxBackends &&
 			pg_atomic_read_u32(&synchronous->loaded[proc->pgprocno]) != hash)
 			return false;

@@ -15,8 +15,13 @@ extern void elector_synchronous_startup(void);
 /* Assign hook of pg_elector.standby_names. */
 extern void elector_synchronous_assign(const char *newval, void *extra);
 
-/* In a walsender, when its standby has logged in; node is "" if it is none of ours. */
+/*
+ * In a walsender, when its standby has logged in: a member's, whose earlier walsender is
+ * ended first; and any other, which may not bear a member's name.  FATAL if that cannot
+ * be.
+ */
 extern void elector_synchronous_enter(const char *node);
+extern void elector_synchronous_enter_other(const char *application_name);
 
 /* For the worker: the standbys of ours that stream from here. */
 extern void elector_synchronous_look(ElectorServer *server);

@@ -252,6 +252,7 @@ one_round(void)
 		elector_ports_settings(elector);
 		elector_pgbouncer_configure();
 		elector_standby_reload();
+		elector_errands_settings();
 		if (!elector_synchronous_intact())
 			elector_forget_names(elector);
 	}

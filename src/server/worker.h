@@ -36,6 +36,7 @@ extern ElectorWorker *elector_worker;
 
 /* errands.c */
 extern void elector_errands_init(void);
+extern void elector_errands_settings(void);
 extern void elector_errands_run(void *world, const ElectorErrand *errand);
 
 /* ports.c */

@@ -79,7 +79,7 @@ my %titles = (
 	'startup'           => qr/^postgres: startup/,
 	'checkpointer'      => qr/^postgres: checkpointer/,
 	'background writer' => qr/^postgres: background writer/,
-	'pg_elector'        => qr/^postgres: pg_elector(?! slots)/,
+	'pg_elector'        => qr/^postgres: pg_elector\s*$/,
 );
 
 # What there is.  Of each kind:

@@ -282,6 +282,19 @@ sub wait_for_error
 		$timeout // 20, "error $sqlstate ($where) from $node");
 }
 
+# The gate of a node has closed: the first probe that a session was refused, or that got
+# no answer, having passed the gate before it closed.
+sub wait_for_close
+{
+	my ($self, $node, $since, $timeout) = @_;
+	return $self->{cluster}->poll_until(
+		sub {
+			(grep { $_->{node} eq $node && $_->{at} >= $since && $_->{where} eq 'session'
+					  && $_->{sqlstate} =~ /^(?:25006|-----)$/ } $self->errors)[0];
+		},
+		$timeout // 20, "the gate of $node to close");
+}
+
 # The last acknowledgement of a node in some time, undef when there is none.
 sub last_ack
 {

@@ -33,6 +33,7 @@ use warnings;
 use Cwd qw(abs_path);
 use ElectorClients;
 use ElectorNetwork;
+use ElectorPki;
 use ElectorProcess qw(now now_us run_command must_run spawn process_alive wait_gone
   kill_and_wait read_file write_file);
 use Exporter qw(import);
@@ -88,6 +89,8 @@ sub DESTROY { local ($?, $@); $_[0]->teardown if $$ == $owner }
 # Options:
 #   nodes     how many; they are called n1, n2, ...                 (3)
 #   etcd      how many members; e1, e2, ...                         (1)
+#   tls       etcd wants certificates of clients; see pki()
+#   auth      etcd has users: root, and elector with a role for the cluster's prefix
 #   ttl       pg_elector.lease_ttl                                  (2s)
 #   settings  lines of postgresql.conf for every node, name => value
 #   peer      role of pg_elector.conninfo, which create_schema makes (postgres)
@@ -137,6 +140,8 @@ sub new
 		ttl       => $opts{ttl} // '2s',
 		reserve   => $opts{reserve} // 0,
 		plain     => $opts{plain} // 0,
+		tls       => $opts{tls} // 0,
+		auth      => $opts{auth} // 0,
 		peer      => $opts{peer} // 'postgres',
 		settings  => $opts{settings} // {},
 		zones     => $opts{zones} // {},       # of the nodes, by name
@@ -159,6 +164,8 @@ sub new
 	my $number = 0;
 	$self->{net}->add_host($_, '10.99.0.' . (50 + ++$number)) foreach @{ $self->{members} };
 	$self->_declare_node($_) foreach @{ $self->{wanted} };
+	$self->_make_certificates if $self->{tls};
+	$self->_make_password     if $self->{auth};
 	return $self;
 }
 
@@ -286,6 +293,13 @@ sub run_on
 		$self->as_user($host), $program, @args);
 }
 
+# Any program that has to succeed.
+sub must_run_as_user
+{
+	my ($self, $host, @cmd) = @_;
+	return must_run({}, $self->as_user($host), @cmd);
+}
+
 sub _must_run_on
 {
 	my ($self, $host, $opts, @cmd) = @_;
@@ -340,7 +354,78 @@ sub poll_until
 #--------------------------------------------------------------------------
 
 sub members { return @{ $_[0]{members} } }
-sub etcd_url { return 'http://' . $_[0]->address($_[1]) . ':2379' }
+sub etcd_url { return ($_[0]{tls} ? 'https://' : 'http://') . $_[0]->address($_[1]) . ':2379' }
+sub pki { return $_[0]{pki} }
+
+# Certificates: the CA 'ca', each member of etcd, 'client', which the nodes use, and
+# 'operator', which etcdctl uses.
+sub _make_certificates
+{
+	my ($self) = @_;
+	my $pki = $self->{pki} = ElectorPki->new("$self->{base}/pki", $self->{uid}, $self->{gid});
+
+	$pki->make_ca('ca');
+	$self->issue_member($_) foreach $self->members;
+	# Without a common name, which etcd's gateway refuses once there are users.
+	$pki->issue($_, ca => 'ca', subject => "/O=$_", usage => 'clientAuth') foreach qw(client operator);
+	$self->{settings}{'pg_elector.etcd_ca_file'}   //= $pki->cert('ca');
+	$self->{settings}{'pg_elector.etcd_cert_file'} //= $pki->cert('client');
+	$self->{settings}{'pg_elector.etcd_key_file'}  //= $pki->key('client');
+	return;
+}
+
+# A member's gateway is a client of the member itself, by the same certificate.
+sub issue_member
+{
+	my ($self, $member, %opts) = @_;
+	return $self->{pki}->issue($member, ca => 'ca', usage => 'serverAuth,clientAuth',
+		names => [ 'IP:' . $self->address($member), 'IP:127.0.0.1' ], %opts);
+}
+
+# The nodes' password file, of which each has a copy.
+sub password_file { my ($self, $node) = @_; return "$self->{base}/password" . ($node ? ".$node" : '') }
+
+sub _make_password
+{
+	my ($self) = @_;
+	$self->set_password('first-secret', $_) foreach @{ $self->{wanted} };
+	$self->{settings}{'pg_elector.etcd_user'} //= 'elector';
+	return;
+}
+
+sub set_password
+{
+	my ($self, $password, $node) = @_;
+	my $file = $self->password_file($node);
+
+	write_file("$file.new", "$password\n");
+	chmod 0600, "$file.new";
+	chown $self->{uid}, $self->{gid}, "$file.new";
+	rename "$file.new", $file or die "could not rename $file: $!\n";
+	return;
+}
+
+# Of the user elector, in etcd; the nodes' files are another matter.
+sub change_etcd_password
+{
+	my ($self, $password) = @_;
+	$self->etcdctl({ stdin => "$password\n" }, 'user', 'passwd', '--interactive=false', 'elector');
+	return;
+}
+
+# A role for the cluster's prefix and nothing else; from then on etcdctl is root's.
+sub _enable_auth
+{
+	my ($self) = @_;
+	$self->etcdctl(@$_) foreach (
+		[ 'user', 'add', 'root:root secret' ], [ 'user', 'grant-role', 'root', 'root' ],
+		[ 'role', 'add', 'elector' ],
+		[ 'role', 'grant-permission', 'elector', '--prefix=true', 'readwrite', $self->prefix ],
+		[ 'user', 'add', 'elector:first-secret' ], [ 'user', 'grant-role', 'elector', 'elector' ],
+		[ 'auth', 'enable' ]);
+	$self->{auth_enabled} = 1;
+	return;
+}
 
 # Another endpoint for nodes that are made from now on, before all others.
 sub add_endpoint { my ($self, $url) = @_; unshift @{ $self->{etcd_urls} }, $url; return }
@@ -357,6 +442,7 @@ sub start_etcd
 {
 	my ($self, @members) = @_;
 	@members = @{ $self->{members} } unless @members;
+	my $scheme = $self->{tls} ? 'https' : 'http';
 	my $initial = join ',',
 	  map { "$_=http://" . $self->address($_) . ':2380' } @{ $self->{members} };
 
@@ -372,10 +458,17 @@ sub start_etcd
 		$self->{etcd_pid}{$member} = spawn(
 			{ log => $self->log($member), env => { ETCDCTL_API => undef } },
 			# It is not what is tested: on a busy machine it comes first.
-			'nice', '-n', '-10', $self->as_user($member), 'etcd',
+			'nice', '-n', '-10', $self->as_user($member), $self->_etcd_program('etcd'),
 			'--name', $member, '--data-dir', $data,
-			'--listen-client-urls', "http://$address:2379,http://127.0.0.1:2379",
-			'--advertise-client-urls', "http://$address:2379",
+			'--listen-client-urls', $self->etcd_url($member) . ",$scheme://127.0.0.1:2379",
+			'--advertise-client-urls', $self->etcd_url($member),
+			'--listen-metrics-urls', "http://$address:2381",
+			$self->{tls}
+			? (
+				'--cert-file', $self->{pki}->cert($member), '--key-file', $self->{pki}->key($member),
+				'--client-cert-auth', '--trusted-ca-file', $self->{pki}->cert('ca'))
+			: (),
+			@{ $self->{etcd_options} // [] },
 			'--listen-peer-urls', "http://$address:2380",
 			'--initial-advertise-peer-urls', "http://$address:2380",
 			'--initial-cluster', $initial, '--initial-cluster-token', 'elector-test',
@@ -384,10 +477,36 @@ sub start_etcd
 	foreach my $member (@members)
 	{
 		$self->poll_until(
-			sub { ($self->http_get($self->etcd_url($member) . '/health') // '') =~ /"true"/ },
+			sub { ($self->http_get($self->_metrics_url($member, 'health')) // '') =~ /"true"/ },
 			20, "etcd member $member");
 	}
+	$self->_enable_auth if $self->{auth} && !$self->{auth_enabled};
 	return;
+}
+
+# Without TLS, on a port of its own.
+sub _metrics_url { my ($self, $member, $path) = @_; return 'http://' . $self->address($member) . ":2381/$path" }
+
+# Another version of etcd than the one in PATH: ELECTOR_ETCD_BINDIR.
+sub _etcd_program
+{
+	my ($self, $name) = @_;
+	return defined $ENV{ELECTOR_ETCD_BINDIR} ? "$ENV{ELECTOR_ETCD_BINDIR}/$name" : $name;
+}
+
+# The member that leads etcd itself; with an argument, another is made to.
+sub etcd_leader
+{
+	my ($self, $wanted) = @_;
+	my $status = decode_json($self->etcdctl('endpoint', 'status', '-w', 'json'));
+	my %of     = map { my $at = $_->{Endpoint}; (grep { $self->etcd_url($_) eq $at } $self->members)[0] => $_->{Status} } @$status;
+	my %name   = map { $of{$_}{header}{member_id} => $_ } keys %of;
+	my ($leader) = map { $name{ $_->{leader} } } values %of;
+
+	return $leader if !defined $wanted || $wanted eq $leader;
+	$self->etcdctl('--endpoints', $self->etcd_url($leader), 'move-leader',
+		sprintf('%x', $of{$wanted}{header}{member_id}));
+	return $wanted;
 }
 
 sub stop_etcd { my ($self, @members) = @_; return $self->_end_etcd('TERM', @members) }
@@ -400,6 +519,18 @@ sub restart_etcd
 	return $self->start_etcd(@members);
 }
 
+# One member after the other, each only when etcd as a whole serves again.
+sub roll_etcd
+{
+	my ($self) = @_;
+	foreach my $member ($self->members)
+	{
+		$self->restart_etcd($member);
+		$self->poll_until(sub { eval { $self->etcdctl('endpoint', 'health'); 1 } }, 30, 'etcd to be whole');
+	}
+	return;
+}
+
 sub _end_etcd
 {
 	my ($self, $signal, @members) = @_;
@@ -407,6 +538,22 @@ sub _end_etcd
 	my @pids = map { $self->{net}->pids($_) } @members;
 	kill_and_wait($signal, @pids) or die "etcd does not end\n";
 	return;
+}
+
+# Of a single member, whose keys become those of the backup.
+sub restore_etcd
+{
+	my ($self, $backup) = @_;
+	my ($member) = @{ $self->{members} };
+	my $url = 'http://' . $self->address($member) . ':2380';
+
+	$self->stop_etcd;
+	remove_tree($self->data($member));
+	must_run({ env => { ETCDCTL_API => '3' } }, 'etcdctl', 'snapshot', 'restore', $backup,
+		'--data-dir', $self->data($member), '--name', $member, '--initial-cluster', "$member=$url",
+		'--initial-cluster-token', 'elector-test', '--initial-advertise-peer-urls', $url);
+	must_run({}, 'chown', '-R', "$self->{uid}:$self->{gid}", $self->data($member));
+	return $self->start_etcd;
 }
 
 # An HTTP GET from the clients' namespace; undef when there is no answer.
@@ -423,8 +570,7 @@ sub http_get
 sub etcd_metric
 {
 	my ($self, $name, $member) = @_;
-	my $url = $self->etcd_url($member // $self->{members}[0]) . '/metrics';
-	my $text = $self->http_get($url) // die "etcd does not answer\n";
+	my $text = $self->http_get($self->_metrics_url($member // $self->{members}[0], 'metrics')) // die "etcd does not answer\n";
 	$text =~ /^\Q$name\E(?:\{[^}]*\})? (\S+)/m or die "etcd has no metric $name\n";
 	return 0 + $1;
 }
@@ -435,8 +581,14 @@ sub etcdctl
 	my $opts = ref $args[0] eq 'HASH' ? shift @args : {};
 	return must_run(
 		{ env => { ETCDCTL_API => '3' }, %$opts },
-		$self->{net}->on('client'), 'etcdctl',
-		'--endpoints', join(',', map { $self->etcd_url($_) } @{ $self->{members} }), @args);
+		$self->{net}->on('client'), $self->_etcd_program('etcdctl'),
+		'--endpoints', join(',', map { $self->etcd_url($_) } @{ $self->{members} }),
+		$self->{tls}
+		? (
+			'--cacert', $self->{pki}->cert('ca'), '--cert', $self->{pki}->cert('operator'),
+			'--key', $self->{pki}->key('operator'))
+		: (),
+		$self->{auth_enabled} ? ('--user', 'root:root secret') : (), @args);
 }
 
 sub prefix { return '/pg_elector/orders/' }
@@ -486,6 +638,34 @@ END
 		},
 		10, "the silent host $name");
 	return $address;
+}
+
+# Proxies in front of etcd, one for each member, which nodes that are made from
+# now on use instead of it.  delay_etcd() then says by how many milliseconds each
+# answer is late, at least and at most.
+sub start_delays
+{
+	my ($self) = @_;
+	my @urls;
+	foreach my $member ($self->members)
+	{
+		my $address = '10.99.0.' . $self->{next_silent}++;
+		$self->{net}->add_host("late-$member", $address);
+		spawn({ log => $self->log("late-$member") }, $self->{net}->on("late-$member"), $^X,
+			"$kit_directory/delay", "$address:2379", $self->address($member) . ':2379',
+			"$self->{base}/delay");
+		push @urls, "http://$address:2379";
+	}
+	$self->{settings}{'pg_elector.etcd'} = join ',', @urls;
+	return;
+}
+
+sub delay_etcd
+{
+	my ($self, $least, $greatest) = @_;
+	write_file("$self->{base}/delay.new", "$least $greatest\n");
+	rename "$self->{base}/delay.new", "$self->{base}/delay" or die "could not rename: $!\n";
+	return;
 }
 
 #--------------------------------------------------------------------------
@@ -539,6 +719,7 @@ sub configuration
 			'pg_elector.node'     => $node,
 			'pg_elector.conninfo' => $self->node_conninfo($node),
 			'pg_elector.zone'     => $self->{zones}{$node},
+			$self->{auth} ? ('pg_elector.etcd_password_file' => $self->password_file($node)) : (),
 		),
 	);
 	return join '', map { "$_ = '$settings{$_}'\n" }
@@ -611,6 +792,7 @@ sub add_node
 			'pg_elector.node'     => $opts{name} // $node,
 			'pg_elector.conninfo' => $self->node_conninfo($node),
 			'pg_elector.zone'     => $self->{zones}{$node},
+			$self->{auth} ? ('pg_elector.etcd_password_file' => $self->password_file($node)) : (),
 		),
 		%{ $opts{settings} // {} });
 	$self->set_line($node, $_, $lines{$_}) foreach sort keys %lines;
@@ -682,8 +864,15 @@ sub find_processes
 	return grep { _command_line($_) =~ $title } $self->pids($node);
 }
 
+# A background worker, by its title; undef when there is none.
+sub process_pid
+{
+	my ($self, $node, $name) = @_;
+	return ($self->find_processes($node, qr/^postgres: (?:.*: )?\Q$name\E\s*$/))[0];
+}
+
 # The process of the elector; undef when there is none.
-sub worker_pid { my ($self, $node) = @_; return ($self->find_processes($node, qr/^postgres: .*pg_elector(?! slots)/))[0] }
+sub worker_pid { my ($self, $node) = @_; return $self->process_pid($node, 'pg_elector') }
 
 # Private memory of a process, in kB.
 sub private_memory
@@ -785,6 +974,19 @@ sub kill_one_backend
 	my $result  = $session->query('SELECT pg_backend_pid()');
 	kill 'KILL', $result->{out};
 	return $result->{out};
+}
+
+# A node sends nothing to its followers, or to one of them: its walsenders stand still.
+# Returns their process ids, for SIGCONT.
+sub stop_streams
+{
+	my ($self, $node, $follower) = @_;
+	my $which = defined $follower ? "client_addr = '" . $self->address($follower) . q{'} : 'true';
+	my @pids = split /\n/, $self->psql($node, "SELECT pid FROM pg_stat_replication WHERE $which");
+
+	die "$node has no such followers\n" unless @pids;
+	kill 'STOP', @pids;
+	return @pids;
 }
 
 # Cut a node (or an etcd member) off.  from: 'all', 'etcd', 'peers', 'clients',
@@ -957,6 +1159,16 @@ sub wait_for_follower
 	return $leader;
 }
 
+# A node has followed, or led, a leadership that is open: what it says in an election
+# counts (S10).
+sub wait_until_counts
+{
+	my ($self, $node) = @_;
+	$self->poll_until(sub { read_file($self->data($node) . '/pg_elector/state') =~ /^caught_up = true$/m },
+		20, "$node to count in elections");
+	return;
+}
+
 # A row of elector_status as some node shows it.  wanted: column => value or qr//
 sub wait_for_status
 {
@@ -973,6 +1185,15 @@ sub wait_for_status
 			return $row;
 		},
 		$timeout // 20, "elector_status of $node on $asked: $text");
+}
+
+# Forget a member that was killed, as soon as etcd knows that it is gone.
+sub remove_dead
+{
+	my ($self, $on, $node) = @_;
+	$self->poll_until(sub { $self->try_psql($on, "SELECT elector_remove_member('$node')")->{ok} },
+		60, "$node to be removed");
+	return;
 }
 
 # What a backend waits for; empty when for nothing.

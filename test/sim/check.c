@@ -171,6 +171,7 @@ check_choice(Server *server)
 		if (answer->kind == ELECTOR_ANSWER_FENCED && answer->counts && answer->candidate &&
 			answer->etcd && answer->lag_known && !answer->primary && !peer->passed_over &&
 			i != elector->view.establishing &&
+			elector_may_lead(elector->view.paused, &elector->view.term, peer->node) &&
 			(elector->settings.maximum_lag < 0 || answer->lag <= elector->settings.maximum_lag) &&
 			elector_position_compare(answer->position, chosen->answer.position) > 0)
 			world_violation(server->world, "I2", "%s is chosen at %u/%llu although %s holds %u/%llu",
@@ -273,12 +274,16 @@ check_take(World *world, const Server *server, int64_t token, const ElectorTerm 
 						(unsigned long long) server->lsn, (unsigned long long) world->released_lsn);
 }
 
-/* I9. */
+/* I9; and S1: the history that PostgreSQL writes ends with what recovery was bound for. */
 void
 check_promotion(World *world, const Server *server, int branch)
 {
 	const Branch *new = &world->branches[branch];
 
+	if (world->branches[server->bound_for].timeline > world->branches[new->parent].timeline)
+		world_violation(world, "I2", "%s is promoted from timeline %u, and its history says from %u",
+						world_name(server), world->branches[new->parent].timeline,
+						world->branches[server->bound_for].timeline);
 	faults_moment(world, (Server *) server, MOMENT_PROMOTED);
 	for (int b = 0; b < branch; b++)
 	{

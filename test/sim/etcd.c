@@ -48,8 +48,22 @@ typedef struct Answer
 } Answer;
 
 /* Requests that have not had their outcome, by server. */
-#define OPEN_MAX 32
-static uint64_t open_requests[SIM_SERVERS_MAX][OPEN_MAX];
+typedef struct Open
+{
+	uint64_t	number;			/* 0: none */
+	int			member;
+	ElectorTime sent_at;
+} Open;
+
+#define OPEN_MAX 64
+static Open open_requests[SIM_SERVERS_MAX][OPEN_MAX];
+
+/* When a member has last answered a server. */
+static ElectorTime answered_at[SIM_SERVERS_MAX][SIM_ETCD_MEMBERS];
+
+/* As errands.c and client.c have it. */
+#define PATIENCE_PART 10
+#define SILENCE 6
 
 static void start_election(World *world);
 
@@ -672,29 +686,29 @@ believe(World *world, const Request *request, EtcdReply *reply)
 
 /* --- requests: the way there and back --- */
 
-static bool
-is_open(const Server *server, uint64_t number)
+static Open *
+find_open(const Server *server, uint64_t number)
 {
 	for (int i = 0; i < OPEN_MAX; i++)
 	{
-		if (open_requests[server->index][i] == number)
-			return true;
+		if (open_requests[server->index][i].number == number)
+			return &open_requests[server->index][i];
 	}
-	return false;
+	return NULL;
 }
 
 static void
-open_request(const Server *server, uint64_t old, uint64_t new)
+open_request(const Server *server, const Request *request)
 {
-	for (int i = 0; i < OPEN_MAX; i++)
-	{
-		if (open_requests[server->index][i] == old)
+	Open	   *open = find_open(server, 0);
+
+	if (open == NULL)
+		world_violation(server->world, "I7", "%s floods etcd", world_name(server));
+	else
+		*open = (Open)
 		{
-			open_requests[server->index][i] = new;
-			return;
-		}
-	}
-	world_violation(server->world, "I7", "%s floods etcd", world_name(server));
+			request->number, request->member, request->sent_at
+		};
 }
 
 /* Nobody is there any more to hear of any. */
@@ -702,6 +716,70 @@ void
 etcd_forget(const Server *server)
 {
 	memset(open_requests[server->index], 0, sizeof(open_requests[server->index]));
+	memset(answered_at[server->index], 0, sizeof(answered_at[server->index]));
+}
+
+/* --- which member a server asks: what the client does, without what it learns --- */
+
+static ElectorTime
+patience(const Server *server)
+{
+	return server->elector.settings.lease_ttl / PATIENCE_PART;
+}
+
+static void
+leave_member(Server *server, int member)
+{
+	if (server->endpoint == member)
+		server->endpoint = (server->endpoint + 1) % SIM_ETCD_MEMBERS;
+}
+
+/* Later requests go elsewhere. */
+static void
+patience_ends(World *world, Server *server, void *payload, int64_t number)
+{
+	Open	   *open = find_open(server, (uint64_t) number);
+
+	if (open != NULL)
+		leave_member(server, open->member);
+}
+
+/* Not a word since it was sent: so does the watch. */
+static void
+is_given_up(World *world, Server *server, void *payload, int64_t number)
+{
+	Open	   *open = find_open(server, (uint64_t) number);
+
+	if (open == NULL || answered_at[server->index][open->member] >= open->sent_at)
+		return;
+	leave_member(server, open->member);
+	if (server->watching && server->watch_member == open->member)
+		end_watch(server);
+}
+
+/* The watch goes to where answers come from, and requests to where it is. */
+static void
+heard_from(World *world, Server *server, int member)
+{
+	answered_at[server->index][member] = world->now;
+	if (!server->watching)
+		return;
+	if (server->watch_member == member)
+	{
+		server->endpoint = member;
+		return;
+	}
+	for (int i = 0; i < OPEN_MAX; i++)
+	{
+		const Open *open = &open_requests[server->index][i];
+
+		if (open->number != 0 && open->member == server->watch_member &&
+			world->now >= open->sent_at + patience(server))
+		{
+			end_watch(server);
+			return;
+		}
+	}
 }
 
 /* The outcome reaches who asked. */
@@ -710,15 +788,16 @@ deliver(World *world, Server *server, Answer *answer)
 {
 	EtcdReply  *reply = &answer->reply;
 
-	open_request(server, answer->number, 0);
+	find_open(server, answer->number)->number = 0;
 	if (reply->result.status == ELECTOR_ETCD_UNKNOWN)
 	{
 		/* Later requests go elsewhere, and the watch ends. */
-		if (server->endpoint == answer->member)
-			server->endpoint = (server->endpoint + 1) % SIM_ETCD_MEMBERS;
+		leave_member(server, answer->member);
 		if (!reply->program && server->watching && server->watch_member == answer->member)
 			end_watch(server);
 	}
+	else if (!reply->program)
+		heard_from(world, server, answer->member);
 	if (reply->program)
 	{
 		server_program_answered(server, reply);
@@ -740,7 +819,7 @@ answer_arrives(World *world, Server *server, void *payload, int64_t number)
 {
 	Answer	   *answer = payload;
 
-	if (is_open(server, answer->number))
+	if (find_open(server, answer->number) != NULL)
 		deliver(world, server, answer);
 }
 
@@ -750,7 +829,7 @@ request_fails(World *world, Server *server, void *payload, int64_t number)
 {
 	Answer	   *answer = payload;
 
-	if (!is_open(server, answer->number))
+	if (find_open(server, answer->number) == NULL)
 		return;
 	answer->reply.result.status = ELECTOR_ETCD_UNKNOWN;
 	answer->reply.result.error = "no answer";
@@ -761,6 +840,7 @@ static void
 send_answer(World *world, Server *server, const Request *request, const EtcdReply *reply)
 {
 	Answer	   *answer;
+	ElectorTime at;
 
 	if (world->cut_from_etcd[server->index][request->member] > 0 || world_lost(world) ||
 		server->life != request->life)
@@ -769,12 +849,13 @@ send_answer(World *world, Server *server, const Request *request, const EtcdRepl
 	answer->reply = *reply;
 	answer->number = request->number;
 	answer->member = request->member;
+	at = world->now + world_transit(world);
+	if (world->now < world->etcd_slow_until)
+		at += chance_between(&world->chance, 0, server->elector.settings.lease_ttl / 2);
 	if (request->program)
-		world_later(world, server, world->now + world_transit(world), answer_arrives,
-					answer, 0);
+		world_later(world, server, at, answer_arrives, answer, 0);
 	else if (server->elector_life == request->term)
-		world_elector_later(server, world->now + world_transit(world), answer_arrives,
-							answer, 0);
+		world_elector_later(server, at, answer_arrives, answer, 0);
 	else
 		free(answer);
 }
@@ -884,7 +965,7 @@ etcd_run(Server *server, const ElectorErrand *errand, bool program)
 	request->number = ++world->next_number;
 	request->member = member;
 	request->sent_at = now;
-	open_request(server, 0, request->number);
+	open_request(server, request);
 
 	failure = malloc(sizeof(Answer));
 	memset(failure, 0, sizeof(Answer));
@@ -900,7 +981,13 @@ etcd_run(Server *server, const ElectorErrand *errand, bool program)
 	if (program)
 		world_later(world, server, fails_at, request_fails, failure, 0);
 	else
+	{
+		world_elector_later(server, now + patience(server), patience_ends, NULL,
+							(int64_t) request->number);
+		world_elector_later(server, now + SILENCE * patience(server), is_given_up, NULL,
+							(int64_t) request->number);
 		world_elector_later(server, fails_at, request_fails, failure, 0);
+	}
 
 	if (world->cut_to_etcd[server->index][member] > 0 || world_lost(world))
 		free(request);
@@ -916,6 +1003,7 @@ etcd_begin(World *world)
 	SimEtcd    *etcd = &world->etcd;
 
 	memset(open_requests, 0, sizeof(open_requests));
+	memset(answered_at, 0, sizeof(answered_at));
 	etcd->revision = 1;
 	etcd->raft_term = 1;
 	etcd->incarnation = 1;

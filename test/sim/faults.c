@@ -54,6 +54,7 @@ typedef enum FaultKind
 	FAULT_ETCD_DOWN,
 	FAULT_ETCD_COMPACTED,
 	FAULT_ETCD_RESTORED,		/* from a backup */
+	FAULT_ETCD_SLOW,			/* each answer by up to half of lease_ttl */
 	FAULT_SLOW,
 	FAULT_LOSS,
 	FAULT_DISK,
@@ -97,6 +98,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_ETCD_DOWN] = "etcd down",
 	[FAULT_ETCD_COMPACTED] = "etcd compacted",
 	[FAULT_ETCD_RESTORED] = "etcd restored from a backup",
+	[FAULT_ETCD_SLOW] = "etcd slow",
 	[FAULT_SLOW] = "network slow",
 	[FAULT_LOSS] = "messages lost",
 	[FAULT_DISK] = "disks stall",
@@ -148,11 +150,11 @@ duration(Chance *chance)
 static const struct
 {
 	int			count;
-	FaultKind	kinds[16];		/* one may be named twice */
+	FaultKind	kinds[18];		/* one may be named twice */
 }			themes[THEMES] =
 {
-	[THEME_LEASE] = {8, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
-	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION}},
+	[THEME_LEASE] = {9, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
+	FAULT_PARTITION, FAULT_CUT_NODE, FAULT_LOSS, FAULT_PARTITION, FAULT_ETCD_SLOW}},
 	[THEME_ELECTION] = {8, {FAULT_KILL_POSTMASTER, FAULT_CRASH_AT_STEP, FAULT_KILL_ELECTOR,
 	FAULT_CUT_PAIR, FAULT_PAUSE_ELECTOR, FAULT_CUT_NODE, FAULT_POWER, FAULT_DISK}},
 	[THEME_MEDDLING] = {8, {FAULT_BY_HAND, FAULT_DELETE_LEADER, FAULT_COPY, FAULT_CRASH,
@@ -160,10 +162,10 @@ static const struct
 	[THEME_DURABILITY] = {12, {FAULT_LAG, FAULT_DOUBLE, FAULT_POLICY, FAULT_CUT_NODE, FAULT_POWER,
 	FAULT_DOUBLE_CUT, FAULT_LAG, FAULT_PAUSE_ELECTOR, FAULT_KILL_POSTMASTER, FAULT_CUT_PAIR,
 	FAULT_CUT_PEERS, FAULT_CUT_ETCD}},
-	[THEME_FAILSAFE] = {16, {FAULT_LEFT_ALONE, FAULT_LEFT_ALONE, FAULT_LEFT_ALONE,
+	[THEME_FAILSAFE] = {18, {FAULT_LEFT_ALONE, FAULT_LEFT_ALONE, FAULT_LEFT_ALONE,
 	FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_ETCD_DOWN,
 	FAULT_CUT_SITE, FAULT_POWER, FAULT_KILL_ELECTOR, FAULT_CUT_PAIR, FAULT_COPY, FAULT_CUT_ETCD,
-	FAULT_CRASH, FAULT_SLOW, FAULT_FAILOVER}},
+	FAULT_CRASH, FAULT_SLOW, FAULT_FAILOVER, FAULT_POLICY, FAULT_ETCD_RESTORED}},
 	[THEME_HANDOVER] = {8, {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
 	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}}
 };
@@ -410,7 +412,7 @@ restore(Server *server)
 	if (server->backup_lsn == 0)
 		return;
 	server->world->restored = true;
-	server->branch = server->backup_branch;
+	server->branch = server->history = server->backup_branch;
 	server->lsn = server->backup_lsn;
 	server->state = server->backup_state;
 	server->was_primary = false;
@@ -510,6 +512,7 @@ copy_elsewhere(World *world, Server *server)
 	copy->branch = server->branch;
 	copy->lsn = server->lsn;
 	copy->newest_timeline = server->newest_timeline;
+	copy->history = server->history;
 	copy->state = server->state;
 	copy->was_primary = server->phase == PHASE_PRIMARY;
 	copy->seen_term = server->seen_term;
@@ -794,6 +797,10 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 		case FAULT_ETCD_RESTORED:
 			if (by > 0)
 				etcd_restore(world);
+			break;
+		case FAULT_ETCD_SLOW:
+			if (by > 0)
+				world->etcd_slow_until = until;
 			break;
 		case FAULT_SLOW:
 			if (by > 0)

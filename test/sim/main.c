@@ -352,6 +352,10 @@ theme_of(const char *name)
 		{"SAME_PROMISER", THEME_FAILSAFE},
 		{"RETAKEN_ALONE", THEME_FAILSAFE},
 		{"ASK_BOTH", THEME_FAILSAFE},
+		{"PROMISERS_INTERSECT", THEME_FAILSAFE},
+		{"PROMISE_BOTH_RULES", THEME_FAILSAFE},
+		{"CHANGED_UNDER_LEASE", THEME_FAILSAFE},
+		{"RESTORED_FENCED", THEME_FAILSAFE},
 	};
 
 	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
@@ -367,10 +371,8 @@ static bool
 is_rare(const char *name)
 {
 	const char *const rare[] = {"PROMOTION_OF_THIS_TERM", "ALLOTTED_WHEN_WON", "OPEN_UNFENCED",
-	"STRAY_AT_START", "TERM_AT_UPSTREAM",
-		"BOTH_RULES", "OPENED_LAST", "TWO_PHASES", "FLUSHED_BEFORE_DROPPING",
-		"FLUSHED_BEFORE_OPENING", "NAMES_BEFORE_PROMOTING", "WHOLE_WORD"
-	};
+	"STRAY_AT_START", "TERM_AT_UPSTREAM", "WHOLE_WORD",
+	"FENCE_TOKEN", "SEE_OWN_WRITES"};
 
 	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
 	{

@@ -459,6 +459,7 @@ static void
 port_look(void *world, ElectorServer *facts)
 {
 	Server	   *server = world;
+	const World *all = server->world;
 
 	memset(facts, 0, offsetof(ElectorServer, followers));
 	facts->recovering = server->phase != PHASE_PRIMARY;
@@ -468,6 +469,8 @@ port_look(void *world, ElectorServer *facts)
 	if (facts->recovering)
 	{
 		facts->frozen = server->freeze == FREEZE_DONE;
+		if (facts->frozen && all->branches[server->history].timeline > facts->position.timeline)
+			facts->target_timeline = all->branches[server->history].timeline;
 		facts->promoting = server->promoting;
 		facts->position.lsn = server->replayed;
 		facts->upstream_term = server->upstream_term;
@@ -557,7 +560,7 @@ promotion_ends(World *world, Server *server, void *payload, int64_t number)
 	branch->lsn = server->lsn;
 	branch->term = server->elector.leader_term;
 	server->newest_timeline = branch->timeline;
-	server->branch = world->nbranches++;
+	server->branch = server->history = world->nbranches++;
 	server->lsn += 50;
 	server->phase = PHASE_PRIMARY;
 	server->upstream_term = 0;
@@ -626,6 +629,15 @@ port_newest_timeline(void *world, uint32_t own)
 	Server	   *server = world;
 
 	return server->newest_timeline > own ? server->newest_timeline : own;
+}
+
+static void
+port_forget_timeline(void *world, uint32_t timeline)
+{
+	Server	   *server = world;
+
+	if (step(server) && server->world->branches[server->history].timeline == timeline)
+		server->history = server->branch;
 }
 
 static void
@@ -826,6 +838,7 @@ const ElectorPorts sim_ports = {
 	.promote = port_promote,
 	.read_history = port_read_history,
 	.newest_timeline = port_newest_timeline,
+	.forget_timeline = port_forget_timeline,
 	.wake = port_wake,
 	.checkpoint = port_checkpoint,
 	.drain = port_drain,

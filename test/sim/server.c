@@ -174,6 +174,15 @@ server_connect(Server *server)
 		world_later(world, server, again, try_to_connect, NULL, 0);
 		return;
 	}
+
+	/* The walreceiver fetches histories first; recovery never turns back from one. */
+	server->history = upstream->branch;
+	if (!server_on_history(world, server->bound_for, 0, upstream->branch))
+	{
+		world_later(world, server, again, try_to_connect, NULL, 0);
+		return;
+	}
+	server->bound_for = upstream->branch;
 	server_disconnect(server);
 	server->streaming = true;
 	server->upstream_life = upstream->life;
@@ -436,6 +445,8 @@ launch(Server *server, ElectorTime after, bool was_primary)
 	new_instance(server);
 	server->phase = PHASE_STARTING;
 	server->promoting = false;
+	server->bound_for = server_timeline(server) < world->branches[server->history].timeline ?
+		server->history : server->branch;
 	server->upstream = -1;
 	server->start_wanted = false;
 	server_disconnect(server);
@@ -702,7 +713,7 @@ rewind_server(Server *server, const Server *source)
 		nours--;
 		ntheirs--;
 	}
-	server->branch = source->branch;
+	server->branch = server->history = source->branch;
 	server->lsn = source->lsn;
 }
 
@@ -752,6 +763,7 @@ rejoin_ends(World *world, Server *server, void *payload, int64_t number)
 		server->branch = source->branch;
 		server->lsn = source->lsn;
 		server->newest_timeline = source->newest_timeline;
+		server->history = source->history;
 		elector_state_clone(&server->state);
 		TRACE(world, server, "is cloned");
 	}
@@ -839,8 +851,7 @@ server_program_answered(Server *server, const EtcdReply *reply)
 	memset(&server->program_cluster, 0, sizeof(server->program_cluster));
 	etcd_fill_cluster(world, &server->program_cluster, reply->kvs, reply->result.revision);
 	if (!leader->present ||
-		(leader->create_revision != server->leadership.create_revision &&
-		 ELECTOR_RULE(RELEASE_OWN_KEY)))
+		(!elector_change_releases(leader, &server->leadership) && ELECTOR_RULE(RELEASE_OWN_KEY)))
 	{
 		revoke_led_lease(server);
 		released_or_not(server);
@@ -980,7 +991,7 @@ server_promote_by_hand(Server *server)
 	branch->parent = server->branch;
 	branch->lsn = server->lsn;
 	branch->term = 0;
-	server->branch = world->nbranches++;
+	server->branch = server->history = world->nbranches++;
 	server->lsn += RECORD_SIZE;
 	server->phase = PHASE_PRIMARY;
 	server->promoting = false;

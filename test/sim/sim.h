@@ -227,6 +227,7 @@ struct Server
 								 * shut down */
 	bool		was_primary;	/* when it ended last */
 	uint32_t	newest_timeline;	/* of which there is a history file */
+	int			history;		/* the branch that the newest tells of */
 	ElectorTime problem_at;		/* local; 0: none */
 
 	/* processes */
@@ -238,6 +239,7 @@ struct Server
 	Freeze		freeze;
 	ElectorTime freeze_until;
 	bool		promoting;
+	int			bound_for;		/* the branch that recovery aims at */
 	int			upstream;		/* whom its settings name; -1: nobody */
 	bool		streaming;
 	uint64_t	stream;			/* number of the connection */
@@ -398,6 +400,7 @@ struct World
 	int			cut_from_etcd[SIM_SERVERS_MAX][SIM_ETCD_MEMBERS];
 	int64_t		drift;			/* of clocks, at most; parts per million */
 	ElectorTime delay;			/* typical, one way */
+	ElectorTime etcd_slow_until;
 	ElectorTime slow_until;
 	ElectorTime slow_delay;
 	ElectorTime client_gap;		/* between two commits, at most ... */

@@ -4,14 +4,11 @@ use strict;
 use warnings;
 
 use ElectorCluster;
-use ElectorProcess qw(must_run);
-use File::Path qw(remove_tree);
 use Test::More;
 
 my $cluster  = ElectorCluster->new(nodes => 3, ttl => '2s')->build;
 my $writer   = $cluster->start_writer;
 my $probers  = $cluster->start_probers;
-my ($member) = $cluster->members;
 my $backup   = $cluster->base . '/backup';
 
 is($cluster->leader, 'n1', 'n1 leads');
@@ -29,15 +26,7 @@ $writer->wait_for_acks(20);
 my $term     = $cluster->term('n3');
 my %timeline = map { $_->{timeline} => 1 } $cluster->query_history('n3');
 
-$cluster->stop_etcd;
-remove_tree($cluster->data($member));
-must_run({ env => { ETCDCTL_API => '3' } }, 'etcdctl', 'snapshot', 'restore', $backup,
-	'--data-dir', $cluster->data($member), '--name', $member,
-	'--initial-cluster', "$member=http://" . $cluster->address($member) . ':2380',
-	'--initial-cluster-token', 'elector-test',
-	'--initial-advertise-peer-urls', 'http://' . $cluster->address($member) . ':2380');
-must_run({}, 'chown', '-R', "$cluster->{uid}:$cluster->{gid}", $cluster->data($member));
-$cluster->start_etcd;
+$cluster->restore_etcd($backup);
 
 $cluster->poll_until(sub { my $leader = $cluster->leader; defined $leader && $cluster->term($leader) > $term },
 	60, 'a leader of a new term');

@@ -198,7 +198,7 @@ is($cluster->psql('n2', q{SELECT elector_pause('maintenance of the racks')}), 't
 is($cluster->psql('n3', 'SELECT elector_pause()'), 'f', 'once');
 refused("'n2'", qr/the cluster is paused; resume it with elector_resume\(\) first/, 'while it is paused', on => 'n3');
 like($cluster->wait_for_status('n3', 'n1', { detail => qr/paused/ })->{detail},
-	qr/paused on n2 since .* maintenance of the racks/, 'elector_status shows by whom, when and why');
+	qr/paused until elector_resume\(\), by "n2" at .* maintenance of the racks/, 'elector_status shows by whom, when and why');
 $term = $cluster->term('n1');
 $cluster->restart('n1');
 $cluster->remember('n1');

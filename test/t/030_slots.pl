@@ -268,7 +268,8 @@ my $odd = $cluster->poll_until(sub { slots('n2') =~ /^(pg_elector_db_4_x_[0-9a-f
 pass('removed: a name that does not fit got a hash');
 wait_for_slots('n3', "$odd pg_elector_n1 pg_elector_n2", 'removed: a follower has it, too');
 $cluster->stop('n4');
-$cluster->etcdctl('del', $cluster->prefix . 'members/Db-4.x');
+$cluster->wait_for_status('n2', 'Db-4.x', { state => 'down' });
+$cluster->psql('n2', q{SELECT elector_remove_member('Db-4.x')});
 wait_for_slots('n2', 'pg_elector_n1 pg_elector_n3*', 'removed: the slot is gone on the leader');
 wait_for_slots('n3', 'pg_elector_n1 pg_elector_n2',  'removed: and on a follower');
 my @nodes = grep { $_ ne 'n4' } $cluster->nodes;

@@ -4,12 +4,15 @@ use strict;
 use warnings;
 
 use ElectorCluster;
+use ElectorProcess qw(kill_and_wait spawn);
 use Test::More;
 
 my $cluster = ElectorCluster->new(
 	nodes    => 3,
 	ttl      => '4s',
-	settings => { 'pg_elector.durability' => 'any 1', 'pg_elector.follower_timeout' => '5s' })->build;
+	settings => {
+		'pg_elector.durability' => 'any 1', 'pg_elector.follower_timeout' => '5s',
+		wal_level => 'logical' })->build;
 
 sub durability
 {
@@ -108,8 +111,12 @@ like($cluster->wait_for_status($followers[1], $followers[1], { detail => qr/comm
 	qr/"$followers[0]".*elector_failover/, 'the one that is left waits, and says for whom');
 is($cluster->leader(exclude => [ $leader, $followers[0] ]), undef, 'and does not lead');
 
-# Unless an operator gives it up.
-my $asked = $cluster->try_psql($followers[1], 'SELECT * FROM elector_failover()', timeout => 60);
+# Unless an operator gives it up, who knows that the old leader does not go on elsewhere.
+my $asked = $cluster->try_psql($followers[1], 'SELECT * FROM elector_failover(accept_data_loss => true)', timeout => 60);
+like($asked->{err}, qr/55000.*the old leader may go on without etcd.*elector_remove_member\(\)/, 'elector_failover() wants to know that the old leader is gone');
+is($cluster->leader(exclude => [ $leader, $followers[0] ]), undef, 'and does nothing');
+$cluster->remove_dead($followers[1], $leader);
+$asked = $cluster->try_psql($followers[1], 'SELECT * FROM elector_failover()', timeout => 60);
 like($asked->{err}, qr/55000.*acknowledged commits may be lost: \d+ bytes of WAL .* accept_data_loss => true/, 'elector_failover() says what may be lost');
 is($cluster->leader(exclude => [ $leader, $followers[0] ]), undef, 'and does nothing');
 is($cluster->try_psql($followers[1], "SET ROLE app; SELECT elector_failover(accept_data_loss => true)")->{sqlstate}, '42501', 'it is not for everybody');
@@ -126,7 +133,19 @@ foreach my $node (grep { $_ ne $next } $cluster->nodes)
 	$cluster->remember($node);
 }
 
-# The policy is changed, one node after the other.
+# The policy is changed, one node after the other, while somebody decodes and somebody
+# makes a backup: the ones that acknowledge are others.
+my @others = map {
+	spawn({ log => $cluster->log('n1') }, $cluster->as_user('n1'), $cluster->bindir . '/' . shift @$_,
+		'-h', $cluster->address($cluster->wait_for_leader), '-U', 'postgres', @$_)
+} ([qw(pg_recvlogical -d postgres --slot=decoded --create-slot --start -P test_decoding -f /dev/null)],
+	[ qw(pg_basebackup -X none --max-rate=32k -c fast -D), "$cluster->{base}/backup" ]);
+$cluster->poll_until(
+	sub {
+		$cluster->psql($cluster->wait_for_leader, q{SELECT string_agg(state, ' ' ORDER BY state) FROM pg_stat_replication
+			WHERE application_name !~ '^n[123]$'}) eq 'backup streaming';
+	},
+	20, 'the others');
 foreach my $policy ('any 2', 'async', 'any 1')
 {
 	my $now = $cluster->wait_for_leader;
@@ -135,7 +154,31 @@ foreach my $policy ('any 2', 'async', 'any 1')
 	$writer->wait_for_acks(20);
 	$cluster->remember($_) foreach $cluster->nodes;
 }
+ok((kill 0, $_), 'whoever else replicates went on') foreach @others;
+kill_and_wait('KILL', @others);
+
+# A follower comes back while the leader takes its last connection for alive.  Two
+# walsenders of one follower would be two acknowledgements.
 my $now = $cluster->wait_for_leader;
+my ($back) = grep { $_ ne $now } $cluster->nodes;
+my $walsender = $cluster->psql($now, "SELECT pid FROM pg_stat_replication WHERE application_name = '$back'");
+kill 'STOP', $walsender;
+kill 'TERM', $cluster->psql($back, 'SELECT pid FROM pg_stat_wal_receiver');
+$cluster->poll_until(sub { $cluster->find_processes($now, qr/walsender .* (startup|authentication)/) }, 20,
+	'the follower to come back');
+is($cluster->psql($now, "SELECT pid FROM pg_stat_replication WHERE application_name = '$back'"), $walsender,
+	'it has one walsender');
+kill 'CONT', $walsender;
+$cluster->poll_until(
+	sub {
+		my $pid = $cluster->psql($now, "SELECT pid FROM pg_stat_replication WHERE application_name = '$back' AND state = 'streaming'");
+		return $pid ne '' && $pid ne $walsender;
+	},
+	20, 'the follower to stream');
+like($cluster->run_on('n1', {}, 'pg_receivewal', '-D', "$cluster->{base}/backup", '-d',
+		'host=' . $cluster->address($now) . " user=postgres application_name=\U$back\E", '--no-loop')->{err},
+	qr/"\U$back\E" is the name of a node of cluster/, 'nobody else acknowledges by its name');
+
 $cluster->reload_line('n1', 'pg_elector.durability', 'any 2');
 like($cluster->wait_for_status($now, 'n1', { detail => qr/durability/ })->{detail}, qr/"any 1" is in force, "any 2" when all members/,
 	'a node that disagrees says so');
@@ -162,13 +205,18 @@ $leader = $cluster->wait_for_leader;
 $cluster->kill_all($leader);
 $cluster->kill_all($followers[0]);
 $cluster->wait_for_status($followers[1], $followers[1], { detail => qr/commits may be on/ }, 30);
+$cluster->remove_dead($followers[1], $leader);
 $asked = $cluster->session($followers[1], user => 'postgres');
 $asked->send('SELECT elector_failover(accept_data_loss => true)');
-like($cluster->wait_for_status($followers[1], $followers[1], { role => 'leader', detail => qr/acknowledged the beginning/ })->{state},
-	qr/opening/, 'with accept_data_loss it leads, and waits for a follower');
+$row = $cluster->wait_for_status($followers[1], $followers[1], { role => 'leader', detail => qr/acknowledged the beginning/ });
+like($row->{state}, qr/opening/, 'with accept_data_loss it leads, and waits for a follower');
+
+# For as long as nobody else is there, longer than a promotion may take.
+my $since = now();
+$cluster->poll_until(sub { now() > $since + 16 }, 20, 'a promotion\'s bound to pass');
 $cluster->reload_line($followers[1], 'pg_elector.too_few_followers', 'degrade');
 $cluster->reload_line($followers[1], 'pg_elector.degrade_after', '1s');
-like($asked->finish(30)->{out}, qr/^\($followers[1],\d+,/, 'or, degraded, takes writes without one');
+like($asked->finish(30)->{out}, qr/^\($followers[1],$row->{term},/, 'or, degraded, takes writes without one');
 ok($cluster->try_psql($followers[1], 'INSERT INTO rows (n) VALUES (-3)', user => 'app')->{ok}, 'it does');
 my ($last) = (reverse $cluster->query_history($followers[1]))[0];
 is($last->{reason}, 'failover', 'elector_history: why');

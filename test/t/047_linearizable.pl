@@ -177,7 +177,7 @@ foreach my $case (
 	change($name, sub { $cluster->cut($_[0], %cut) }, sub { $cluster->heal($_[0]) });
 }
 change('postmaster killed', sub { $cluster->kill_postmaster($_[0]) },
-	sub { $cluster->wait_for_no_process($_[0]); $cluster->start($_[0]) });
+	sub { $cluster->wait_for_no_process($_[0]); $cluster->start($_[0]); $cluster->remember($_[0]) });
 
 # The leader may stay the same.
 my $term = $cluster->term($leader);

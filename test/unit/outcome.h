@@ -114,7 +114,8 @@ static ElectorEtcd *
 client_of(const char *endpoints)
 {
 	const char *error;
-	ElectorEtcd *etcd = elector_etcd_create(endpoints, &error);
+	ElectorEtcdSettings settings = {.endpoints = endpoints};
+	ElectorEtcd *etcd = elector_etcd_create(&settings, &error);
 
 	if (etcd == NULL)
 	{
@@ -180,7 +181,7 @@ listen_on_loopback(int *port)
 	return fd;
 }
 
-static int
+static int TAP_UNUSED
 free_port(void)
 {
 	int			port;

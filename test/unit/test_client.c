@@ -14,10 +14,8 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "mock.h"
 #include "outcome.h"
-
-#define HEADER "\"header\":{\"cluster_id\":\"14655024145418835072\"," \
-	"\"member_id\":\"11046527456118344142\",\"revision\":\"5\",\"raft_term\":\"2\"}"
 
 /* ----------
  * The misbehaving server
@@ -51,49 +49,14 @@ typedef struct Mock
 	volatile int *requests;		/* how many it got; shared */
 } Mock;
 
-static void
-send_all(int fd, const char *data, size_t length)
-{
-	while (length > 0)
-	{
-		ssize_t		sent = send(fd, data, length, MSG_NOSIGNAL);
-
-		if (sent <= 0)
-			_exit(0);
-		data += sent;
-		length -= (size_t) sent;
-	}
-}
-
-static void
-send_text(int fd, const char *text)
-{
-	send_all(fd, text, strlen(text));
-}
-
-/* Read one request whole; is it a watch, and does it look as it should? */
+/* Is it a watch, and does it look as it should? */
 static bool
 read_request(int fd, bool *watch)
 {
 	char		request[65536];
-	size_t		length = 0;
-	char	   *body;
-	char	   *content_length;
 
-	for (;;)
-	{
-		ssize_t		got = recv(fd, request + length, sizeof(request) - 1 - length, 0);
-
-		if (got <= 0)
-			return false;
-		length += (size_t) got;
-		request[length] = '\0';
-		body = strstr(request, "\r\n\r\n");
-		content_length = strstr(request, "Content-Length: ");
-		if (body != NULL && content_length != NULL &&
-			length >= (size_t) (body + 4 - request) + strtoul(content_length + 16, NULL, 10))
-			break;
-	}
+	if (!mock_receive(fd, request, sizeof(request)))
+		return false;
 	*watch = strncmp(request, "POST /v3/watch ", 15) == 0;
 	return !*watch || strstr(request, "Grpc-Metadata-hasleader: true\r\n") != NULL;
 }
@@ -106,14 +69,14 @@ send_endless(int fd, bool header)
 	memset(block, 'x', sizeof(block));
 	if (header)
 		memcpy(block + sizeof(block) - 2, "\r\n", 2);
-	send_text(fd, "HTTP/1.1 200 OK\r\n");
+	mock_send(fd, "HTTP/1.1 200 OK\r\n");
 	if (!header)
-		send_text(fd, "Content-Type: application/json\r\n\r\n{\"result\":\"");
+		mock_send(fd, "Content-Type: application/json\r\n\r\n{\"result\":\"");
 	for (;;)
 	{
 		if (header)
 			memcpy(block, "X-A: ", 5);
-		send_all(fd, block, sizeof(block));
+		mock_send_all(fd, block, sizeof(block));
 	}
 }
 
@@ -123,15 +86,15 @@ send_chunks(int fd, int status, const char *body, size_t size)
 	char		line[64];
 
 	snprintf(line, sizeof(line), "HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n", status);
-	send_text(fd, line);
+	mock_send(fd, line);
 	for (size_t length = strlen(body); length > 0;)
 	{
 		size_t		now = length < size ? length : size;
 
 		snprintf(line, sizeof(line), "%zx\r\n", now);
-		send_text(fd, line);
-		send_all(fd, body, now);
-		send_text(fd, "\r\n");
+		mock_send(fd, line);
+		mock_send_all(fd, body, now);
+		mock_send(fd, "\r\n");
 		body += now;
 		length -= now;
 		if (size == 1)
@@ -160,12 +123,12 @@ serve_connection(int fd, const Behaviour *other, const Behaviour *watch, volatil
 					return;
 				snprintf(head, sizeof(head), "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n",
 						 behaviour->status, strlen(behaviour->body));
-				send_text(fd, head);
-				send_text(fd, behaviour->body);
+				mock_send(fd, head);
+				mock_send(fd, behaviour->body);
 				break;
 			case CHUNKED_BYTES:
 				send_chunks(fd, behaviour->status, behaviour->body, 1);
-				send_text(fd, "0\r\n\r\n");
+				mock_send(fd, "0\r\n\r\n");
 				return;
 			case CHUNKED_STAY:
 				send_chunks(fd, behaviour->status, behaviour->body, SIZE_MAX);
@@ -305,7 +268,7 @@ static const struct
 	{REVOKE, 404, "{\"code\":5,\"message\":\"etcdserver: requested lease not found\",\"details\":[]}",
 	REFUSED, "lease not found"},
 	{REVOKE, 400, "{\"error\":\"two\\nlines\"}", REFUSED, "two?lines"},
-	{REVOKE, 401, "{\"error\":\"invalid auth token\",\"code\":16}", REFUSED, "invalid auth token"},
+	{REVOKE, 401, "{\"error\":\"invalid auth token\",\"code\":16}", REFUSED, "wants a user"},
 	{REVOKE, 503, "{\"error\":\"etcdserver: leader changed\",\"code\":14}", UNKNOWN, "leader changed"},
 	{REVOKE, 503, "{\"error\":\"away\"}", UNKNOWN, "away"},
 	{REVOKE, 504, "{\"error\":\"context deadline exceeded\",\"code\":4}", UNKNOWN, "deadline"},
@@ -343,7 +306,7 @@ static const struct
 	UNKNOWN, "no leader"},
 	{WATCH, 200, "{\"error\":{\"grpc_code\":14,\"http_code\":503,\"message\":\"etcdserver: no leader\"}}\n",
 	UNKNOWN, "no leader"},
-	{WATCH, 401, "{\"error\":\"permission denied\",\"code\":7}", REFUSED, "permission denied"},
+	{WATCH, 401, "{\"error\":\"permission denied\",\"code\":7}", REFUSED, "no permission"},
 	{WATCH, 503, "later", UNKNOWN, "HTTP status 503"},
 	{WATCH, 200, "", UNKNOWN, "ended"},
 	{WATCH, 200, "{}\n", UNKNOWN, "not a watch message"},
@@ -526,6 +489,7 @@ test_endpoint_lists(void)
 		{"http://a\nb", false},
 		{"http://a\xc3\xbc", false},
 	};
+	ElectorEtcdSettings settings = {.endpoints = NULL};
 	const char *error;
 	char		many[ELECTOR_ETCD_ENDPOINTS_MAX * 16 + 16] = "http://a";
 	char		long_name[400] = "http://";
@@ -544,7 +508,8 @@ test_endpoint_lists(void)
 	ok(!elector_etcd_endpoints_valid(many, &error), "one more");
 	memset(long_name + 7, 'a', 300);
 	ok(!elector_etcd_endpoints_valid(long_name, NULL), "one that is too long");
-	ok(elector_etcd_create("x", &error) == NULL && error != NULL, "no client of a bad list");
+	settings.endpoints = "x";
+	ok(elector_etcd_create(&settings, &error) == NULL && error != NULL, "no client of a bad list");
 }
 
 static void
@@ -604,7 +569,7 @@ test_failover(void)
 	ask(etcd, REVOKE, ENOUGH, &outcomes[0]);
 	wait_for(etcd, &outcomes[0], 1);
 	is_int(outcomes[0].reply.status, UNKNOWN, "the third has no leader");
-	is_str(elector_etcd_endpoint(etcd), refusing, "so that it starts over");
+	is_str(elector_etcd_endpoint(etcd), good.url, "so that it goes on with one that has not failed lately");
 	elector_etcd_destroy(etcd);
 	mock_stop(&bad);
 	mock_stop(&good);

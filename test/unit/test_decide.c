@@ -161,7 +161,11 @@ check_promising(void)
 	ok(!elector_failsafe_may_promise(&view, &request), "promise: not from a copy");
 	view.state.caught_up = true;
 	view.state.term = 6;
+	view.state.token = view.leader.create_revision + 1;
 	ok(!elector_failsafe_may_promise(&view, &request), "promise: not when a newer term was obeyed");
+	view.state.token = view.leader.create_revision - 1;
+	ok(elector_failsafe_may_promise(&view, &request), "promise: unless the key is newer than that election");
+	view.state.token = 0;
 	view.state.term = 5;
 	view.remembered = 6;
 	ok(!elector_failsafe_may_promise(&view, &request), "promise: nor heard of");
@@ -213,6 +217,15 @@ check_promised(void)
 }
 
 static void
+set_rule(ElectorCommitRule *rule, const char *policy)
+{
+	memset(rule, 0, sizeof(*rule));
+	snprintf(rule->policy, sizeof(rule->policy), "%s", policy);
+	for (int i = 0; i < 3; i++)
+		snprintf(rule->members[rule->nmembers++].node, ELECTOR_NAME_SIZE, "n%d", i + 1);
+}
+
+static void
 check_leading_by_promises(void)
 {
 	ElectorView view = case_base("without etcd")->view; /* n2 until +7s, n3 until +6s */
@@ -245,6 +258,34 @@ check_leading_by_promises(void)
 	changed = view;
 	changed.gate_open = false;
 	is_int(elector_failsafe_until(&changed), 0, "promises: they open nothing");
+
+	/* Under a policy as many as make a commit durable. */
+	changed = view;
+	changed.durability.present = true;
+	set_rule(&changed.durability.rule, "any 1");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 7 * 1000000, "promises: under any 1, until the last ends");
+	changed.peers[1].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: under any 1 one will do");
+	changed.peers[2].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), 0, "promises: but none will not");
+	changed = view;
+	changed.durability.present = true;
+	set_rule(&changed.durability.rule, "any 2");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: under any 2, while both do");
+	changed.peers[1].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), 0, "promises: under any 2 one is too few");
+	set_rule(&changed.durability.rule, "any 1");
+	changed.durability.changing = true;
+	set_rule(&changed.durability.next, "any 2");
+	is_int(elector_failsafe_until(&changed), 0, "promises: by both rules, while it changes");
+	set_rule(&changed.durability.next, "async");
+	is_int(elector_failsafe_until(&changed), 0, "promises: under async all have to");
+	changed = view;
+	changed.durability.present = true;
+	set_rule(&changed.durability.rule, "any 1");
+	strcpy(changed.asked.members[changed.asked.nmembers].node, "n2");
+	strcpy(changed.asked.members[changed.asked.nmembers++].directory, "d9");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: who may have either of two directories counts by none");
 	changed = view;
 	strcpy(changed.state.directory, "d9");
 	is_int(elector_failsafe_until(&changed), 0, "promises: who leads from another directory needs its own name's, too");
@@ -386,6 +427,9 @@ check_choice(void)
 	is_chosen(&view, false, "n1", 0, "by an elector that is no member");
 	view = case_base("electing")->view;
 	view.peers[1].answer.kind = view.peers[2].answer.kind = ELECTOR_ANSWER_FENCED;
+	view.self = 2;
+	is_chosen(&view, false, "n2", 0, "the last leader among equals");
+	view.term.node[0] = '\0';
 	view.self = 1;
 	is_chosen(&view, false, "n2", 0, "itself among equals");
 	view.self = 2;
@@ -482,6 +526,78 @@ check_judge(void)
 }
 
 static void
+is_removed(const ElectorView *view, const char *node, ElectorReason expected_why, const char *what)
+{
+	ElectorReason why = ELECTOR_REASON_COUNT;
+
+	if (elector_judge_removal(view, node, &why))
+		why = ELECTOR_REASON_COUNT;
+	else
+		reason_seen[why] = true;
+	is_int(why, expected_why, "removal: %s", what);
+}
+
+static void
+check_removal(void)
+{
+	ElectorView view = case_base("asked")->view;
+	ElectorPeerView *n3 = &view.peers[2];
+	ElectorReason why;
+
+	is_removed(&view, "n9", ELECTOR_BECAUSE_REMOVED_UNKNOWN, "of who is no member");
+	is_removed(&view, "n1", ELECTOR_BECAUSE_REMOVED_LEADS, "of the leader");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_ALIVE, "of one that is alive");
+	n3->alive = false;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_ALIVE, "of one that answers");
+	n3->alive = true;
+	n3->silent_since = view.now;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_ALIVE, "of one that etcd knows to be alive");
+	n3->alive = false;
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one that is gone");
+
+	/* Its commits: a leader takes it out of the rule, an election may need it. */
+	memset(&view.durability, 0, sizeof(view.durability));
+	view.durability.present = true;
+	strcpy(view.durability.rule.policy, "any 1");
+	view.durability.rule.nmembers = 1;
+	strcpy(view.durability.rule.members[0].node, "n3");
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one in the rule, beside a leader");
+	view.leader.present = false;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of one in the rule, without a leader");
+	view.forgot_since = view.now;
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one in the rule, in an etcd that was restored");
+	view.forgot_since = 0;
+	strcpy(view.durability.rule.members[0].node, "n2");
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of one that is not in the rule, without a leader");
+	view.durability.changing = true;
+	strcpy(view.durability.next.policy, "any 1");
+	view.durability.next.nmembers = 1;
+	strcpy(view.durability.next.members[0].node, "n3");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of one in the next rule");
+	strcpy(view.durability.next.policy, "async");
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "where the rule is to be async");
+
+	/* That the old leader does not go on without etcd only an operator knows (S8). */
+	view.durability.changing = false;
+	view.durability.rule.nmembers = 2;
+	strcpy(view.durability.rule.members[1].node, "n3");
+	strcpy(view.term.node, "n3");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of the old leader, which nobody is to promise");
+	view.failsafe.present = true;
+	view.failsafe.nmembers = 1;
+	strcpy(view.failsafe.members[0].node, "n2");
+	strcpy(view.failsafe.members[0].directory, "d2");
+	strcpy(view.peers[1].directory, "d2");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of the old leader, when who has to promise is there");
+	view.peers[1].alive = false;
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of the old leader, when who has to promise is not");
+	is_int(elector_judge_failover(&view, "", &why), false, "failover: not while the old leader may be promised");
+	is_int(why, ELECTOR_BECAUSE_MAY_BE_PROMISED, "failover: which it says");
+	view.known = false;
+	is_removed(&view, "n3", ELECTOR_BECAUSE_ETCD_UNKNOWN, "without etcd");
+}
+
+static void
 check_heir(void)
 {
 	ElectorView view = case_base("asked")->view;
@@ -535,6 +651,7 @@ main(int argc, char **argv)
 	strcpy(strrchr(directory, '/') + 1, "decide");
 	check_files(argc > 1 ? argv[1] : directory);
 	check_judge();
+	check_removal();
 	check_coverage();
 	check_fences();
 	check_promising();

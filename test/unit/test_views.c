@@ -162,12 +162,16 @@ rule_promote_and_open(const Seen *seen)
 
 	if (!is_action(seen, ELECTOR_PROMOTE) && !is_action(seen, ELECTOR_OPEN))
 		return true;
-	if (!view->term.present || view->term.term != view->leader.term ||
-		view->now >= view->deadline || view->state.term > view->leader.term)
+	if (!view->term.present || view->term.term != view->leader.term)
+		return false;
+
+	/* S15: only the record, for an etcd that was restored */
+	if (is_action(seen, ELECTOR_OPEN) && view->gate_open)
+		return !view->term.opened || view->forgot_since != 0;
+	if (view->now >= view->deadline || view->state.term > view->leader.term)
 		return false;
 	if (is_action(seen, ELECTOR_OPEN) &&
-		(view->recovering || view->gate_open ||
-		 view->position.timeline != view->term.timeline))
+		(view->recovering || view->position.timeline != view->term.timeline))
 		return false;
 	return view->gate_open ||
 		(view->ordered && view->order_term == view->leader.term &&
