@@ -241,7 +241,8 @@ faults_plan(World *world, Fault *faults)
 		if (fault->kind == FAULT_RESTORE || fault->kind == FAULT_BY_HAND ||
 			fault->kind == FAULT_ETCD_RESTORED || fault->kind == FAULT_COPY)
 		{
-			if (meddled)
+			/* Nor is there help when a backup of etcd does not know of a member. */
+			if (meddled || (fault->kind == FAULT_ETCD_RESTORED && world->joins_late))
 				fault->kind = FAULT_CRASH;
 			meddled = true;
 		}
