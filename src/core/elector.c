@@ -141,6 +141,7 @@ resume_leadership(Elector *elector)
 	lease->ttl = elector->settings.lease_ttl;
 	elector->leading_since = elector->ports->now(elector->world);
 	elector->gate_open = true;
+	elector_promise_resume(elector);
 }
 
 /*

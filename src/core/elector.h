@@ -325,6 +325,7 @@ typedef struct Elector
 	bool		fence_waits;	/* until it may be obeyed: */
 	ElectorFenceRequest waiting;
 	ElectorTime waiting_since;
+	bool		fence_void;		/* as in the view */
 
 	/* memory for the view */
 	ElectorTime gone_since;
@@ -506,6 +507,7 @@ extern int32_t elector_history_pause(const ElectorHistory *history);
 
 /* promise.c */
 extern void elector_promise_init(Elector *elector);
+extern void elector_promise_resume(Elector *elector);
 extern void elector_promise_step(Elector *elector);
 extern ElectorTime elector_promise_next(const Elector *elector);
 extern void elector_promise_told(Elector *elector, ElectorSaid *said,

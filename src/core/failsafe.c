@@ -271,14 +271,12 @@ elector_failsafe_may_retake(const ElectorView *view)
 
 /*
  * Whoever was fenced for a newer term proves that the older one is over; but not to an
- * elector whose lock is older than the leader key: that one can establish nobody any more.
+ * elector that can establish nobody any more.
  */
 static bool
 obeys(const ElectorView *view, uint64_t term)
 {
-	return view->state.term == term ||
-		(view->state.term > term && view->leader.present && view->leader.term == term &&
-		 view->leader.create_revision > view->state.token);
+	return view->state.term == term || (view->state.term > term && view->fence_void);
 }
 
 bool

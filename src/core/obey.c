@@ -128,6 +128,7 @@ elector_take_fence(Elector *elector, const ElectorFenceRequest *request)
 		state->caught_up = false;
 	state->term = request->term;
 	state->token = request->token;
+	elector->fence_void = false;
 	elector_close_gate(elector);
 	elector->ordered = false;
 	if (ELECTOR_RULE(DURABLE_FENCE))

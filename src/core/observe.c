@@ -348,6 +348,7 @@ elector_observe(Elector *elector)
 
 	view->promised_until = elector->promised_until;
 	view->fence_waits = elector->fence_waits;
+	view->fence_void = elector->fence_void;
 
 	view->gone_since = elector->gone_since;
 	view->linked_since = elector->linked_since;

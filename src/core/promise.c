@@ -142,6 +142,18 @@ watch_failsafe(Elector *elector)
 
 /* --- the record --- */
 
+/* Is there anybody to promise?  If not, an election asks for nobody, either. */
+static bool
+has_others(const Elector *elector, const ElectorFailsafe *record)
+{
+	for (int i = 0; i < record->nmembers; i++)
+	{
+		if (strcmp(record->members[i].node, elector->settings.node) != 0)
+			return record->present;
+	}
+	return false;
+}
+
 /*
  * Who has to be asked: those on record, and, while changes of it may still come about,
  * those of the changes.  When one has, the others will not.
@@ -166,6 +178,7 @@ keep_asked(Elector *elector)
 	if (elector->changing_from != -1 && record->mod_revision != elector->changing_from)
 		elector->changing_from = -1;
 	elector_failsafe_copy(&elector->asked, record);
+	elector->asked.present = has_others(elector, record);
 	if (elector->changing_from == -1 || !ELECTOR_RULE(ASK_BOTH))
 		return;
 	if (!elector->changing.present ||
@@ -181,9 +194,24 @@ add_change(Elector *elector, const ElectorFailsafe *change, int64_t from)
 
 	if (elector->changing_from != from)
 		elector_failsafe_copy(changing, change);
-	else if (!change->present || !elector_failsafe_add(changing, change))
+	else if (!elector_failsafe_add(changing, change))
+		changing->present = false;
+	if (!has_others(elector, change))
 		changing->present = false;
 	elector->changing_from = from;
+}
+
+/* What the elector before this one has asked etcd for may still come about. */
+void
+elector_promise_resume(Elector *elector)
+{
+	const ElectorFailsafe *record = &elector->cluster->failsafe;
+
+	if (!record->present && !elector->settings.failsafe)
+		return;
+	elector->changing.present = false;
+	elector->changing.nmembers = 0;
+	elector->changing_from = record->mod_revision;
 }
 
 void
@@ -333,6 +361,18 @@ elector_take_promise(Elector *elector, const ElectorPromiseRequest *request,
 	}
 }
 
+/* Revisions can be compared only while etcd is the one that the fence was about. */
+static void
+watch_fence(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+
+	if (view->known && view->forgot_since == 0 && view->leader.present &&
+		view->leader.term == view->state.followed && view->state.term > view->leader.term &&
+		view->leader.create_revision > view->state.token)
+		elector->fence_void = true;
+}
+
 /* It is over, and etcd is there: the disk may forget it, and what waited for it goes on. */
 static void
 watch_promise(Elector *elector)
@@ -364,6 +404,7 @@ void
 elector_promise_step(Elector *elector)
 {
 	keep_asked(elector);
+	watch_fence(elector);
 	watch_promise(elector);
 	ask_if_overdue(elector);
 	watch_failsafe(elector);

@@ -145,6 +145,9 @@ typedef struct ElectorView
 	/* What this node has promised, to the leader of state.promised. */
 	ElectorTime promised_until; /* 0: nothing */
 	bool		fence_waits;	/* for that to be over */
+	bool		fence_void;		/* since the last fence that was obeyed the leader
+								 * that is followed has taken its key again, so
+								 * that election's lock is gone */
 
 	/* memory */
 	ElectorTime gone_since;		/* the leader key was found absent; 0: present */

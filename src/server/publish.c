@@ -128,12 +128,14 @@ describe_closed(const ElectorView *view, char *detail)
 {
 	const char *error = elector_worker->elector.error;
 	char		missing[ELECTOR_NAME_SIZE];
+	bool		promise;
 
 	elector_failsafe_missing(view, missing, sizeof(missing));
+	promise = view->asked.present && missing[0] != '\0';
 	snprintf(detail, ELECTOR_TEXT_SIZE,
-			 "takes no writes until etcd has confirmed its lease again%s%s%s%.100s",
-			 view->asked.present && missing[0] != '\0' ? ", or enough promise; not yet: " : "",
-			 view->asked.present ? missing : "", error[0] != '\0' ? ": " : "", error);
+			 "takes no writes until etcd has confirmed its lease again%s%s%s%s%.100s",
+			 promise ? ", or enough members promise to elect nobody else (not yet: " : "",
+			 promise ? missing : "", promise ? ")" : "", error[0] != '\0' ? ": " : "", error);
 }
 
 /* What this node waits for, or what is wrong with it. */
