@@ -150,7 +150,7 @@ duration(Chance *chance)
 static const struct
 {
 	int			count;
-	FaultKind	kinds[18];		/* one may be named twice */
+	FaultKind	kinds[17];		/* one may be named twice */
 }			themes[THEMES] =
 {
 	[THEME_LEASE] = {9, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
@@ -162,10 +162,10 @@ static const struct
 	[THEME_DURABILITY] = {12, {FAULT_LAG, FAULT_DOUBLE, FAULT_POLICY, FAULT_CUT_NODE, FAULT_POWER,
 	FAULT_DOUBLE_CUT, FAULT_LAG, FAULT_PAUSE_ELECTOR, FAULT_KILL_POSTMASTER, FAULT_CUT_PAIR,
 	FAULT_CUT_PEERS, FAULT_CUT_ETCD}},
-	[THEME_FAILSAFE] = {18, {FAULT_LEFT_ALONE, FAULT_LEFT_ALONE, FAULT_LEFT_ALONE,
+	[THEME_FAILSAFE] = {17, {FAULT_LEFT_ALONE, FAULT_LEFT_ALONE, FAULT_LEFT_ALONE,
 	FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_ETCD_DOWN,
 	FAULT_CUT_SITE, FAULT_POWER, FAULT_KILL_ELECTOR, FAULT_CUT_PAIR, FAULT_COPY, FAULT_CUT_ETCD,
-	FAULT_CRASH, FAULT_SLOW, FAULT_FAILOVER, FAULT_POLICY, FAULT_ETCD_RESTORED}},
+	FAULT_CRASH, FAULT_SLOW, FAULT_FAILOVER, FAULT_POLICY}},
 	[THEME_HANDOVER] = {8, {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
 	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}}
 };
@@ -241,8 +241,7 @@ faults_plan(World *world, Fault *faults)
 		if (fault->kind == FAULT_RESTORE || fault->kind == FAULT_BY_HAND ||
 			fault->kind == FAULT_ETCD_RESTORED || fault->kind == FAULT_COPY)
 		{
-			/* Nor is there help when a backup of etcd does not know of a member. */
-			if (meddled || (fault->kind == FAULT_ETCD_RESTORED && world->joins_late))
+			if (meddled)
 				fault->kind = FAULT_CRASH;
 			meddled = true;
 		}

@@ -355,7 +355,6 @@ theme_of(const char *name)
 		{"PROMISERS_INTERSECT", THEME_FAILSAFE},
 		{"PROMISE_BOTH_RULES", THEME_FAILSAFE},
 		{"CHANGED_UNDER_LEASE", THEME_FAILSAFE},
-		{"RESTORED_FENCED", THEME_FAILSAFE},
 	};
 
 	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)

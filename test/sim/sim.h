@@ -426,7 +426,6 @@ struct World
 	uint64_t	taken_term;
 	ElectorTime acknowledged_at;	/* the newest commit */
 	ElectorTime well_since;		/* 0: it is not */
-	bool		joins_late;		/* the last member */
 	bool		restored;		/* a disk or etcd is not what it was */
 	bool		forsaken;		/* the last leader is gone for good */
 	uint64_t	released_term;	/* by the last leader's own word ... */

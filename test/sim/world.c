@@ -329,7 +329,6 @@ choose_settings(World *world)
 		/* Promises come and go, and there are few to give them. */
 		ElectorTime follower_timeout = chance_between(chance, 1, 20) * SEC;
 
-		world->joins_late = chance_one_in(chance, 2);
 		ttl = chance_between(chance, 2, 4) * SEC;
 		margin = chance_one_in(chance, 2) ? ttl / 100 : ttl / 10;
 		if (margin < ttl / 10 && chance_one_in(chance, 2))
@@ -398,7 +397,8 @@ joins_at(World *world, int node)
 {
 	ElectorTime at = chance_between(&world->chance, 1, 3000) * MS;
 
-	if (world->joins_late && node == world->nnodes - 1)
+	if (world->theme == THEME_FAILSAFE && node == world->nnodes - 1 &&
+		chance_one_in(&world->chance, 2))
 		at += chance_between(&world->chance, 1, 60) * SEC;
 	return at;
 }
