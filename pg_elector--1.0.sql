@@ -186,6 +186,11 @@ AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_fence(text) IS
 'close the gate and follow nobody for a newer term, for the node that runs an election; answers when that is complete';
 
+CREATE FUNCTION elector_promise(request text) RETURNS text
+AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION elector_promise(text) IS
+'promise the leader, which is without etcd, to elect nobody else for a while; the answer says whether it is promised';
+
 CREATE FUNCTION elector_establish(request text) RETURNS text
 AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION elector_establish(text) IS
@@ -201,6 +206,7 @@ REVOKE ALL ON FUNCTION elector_resume() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_remove_member(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_report() FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_fence(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION elector_promise(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION elector_establish(text) FROM PUBLIC;
 
 CREATE FUNCTION elector_grant_peer(role regrole) RETURNS void
@@ -210,7 +216,7 @@ AS $$
 BEGIN
     EXECUTE format('ALTER ROLE %s REPLICATION', role);
     EXECUTE format('GRANT pg_checkpoint TO %s', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.elector_report(), @extschema@.elector_fence(text), @extschema@.elector_establish(text) TO %s', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.elector_report(), @extschema@.elector_fence(text), @extschema@.elector_promise(text), @extschema@.elector_establish(text) TO %s', role);
     EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %s', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean), pg_catalog.pg_stat_file(text, boolean), pg_catalog.pg_read_binary_file(text), pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO %s', role);
 END

@@ -93,6 +93,7 @@ register_member(Elector *elector)
 	elector_copy(change.member.conninfo, settings->conninfo, ELECTOR_CONNINFO_SIZE);
 	elector_copy(change.member.zone, settings->zone, ELECTOR_NAME_SIZE);
 	elector_copy(change.member.durability, settings->durability, ELECTOR_NAME_SIZE);
+	elector_copy(change.member.directory, elector->state.directory, ELECTOR_INSTANCE_SIZE);
 	elector_copy(change.member.version, settings->version, ELECTOR_VERSION_SIZE);
 	change.member.priority = settings->priority;
 	change.member.candidate = settings->candidate;
@@ -492,7 +493,13 @@ granted(Elector *elector, ElectorLeaseKind which, const ElectorErrandResult *res
 	elector_session_note(elector, result);
 	if (result->status != ELECTOR_ETCD_OK || result->lease == 0)
 	{
+		elector->retaking = false;
 		elector_poll(elector, FAILED_INTERVAL);
+		return;
+	}
+	if (elector->retaking)
+	{
+		elector_retake_granted(elector, result);
 		return;
 	}
 	elector_session_set_lease(elector, which, result);
@@ -551,6 +558,10 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_RELEASE:
 			elector_released(elector, happened);
 			break;
+		case ELECTOR_DEED_RETAKE:
+			elector_retaken(elector, happened, result->revision);
+			break;
+		case ELECTOR_DEED_FAILSAFE:
 		case ELECTOR_DEED_UNLOCK:
 		case ELECTOR_DEED_REPAIR:
 		case ELECTOR_DEED_REQUEST:
@@ -677,6 +688,12 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			break;
 		case ELECTOR_CHANGE_RULE:
 			elector_act_change_rule(elector);
+			break;
+		case ELECTOR_SET_FAILSAFE:
+			elector_act_set_failsafe(elector);
+			break;
+		case ELECTOR_RETAKE:
+			elector_act_retake(elector);
 			break;
 		case ELECTOR_OPEN:
 			elector_act_open(elector);

@@ -44,4 +44,10 @@ extern void elector_opened(Elector *elector, bool happened);
 extern void elector_resigned(Elector *elector, bool happened);
 extern void elector_released(Elector *elector, bool happened);
 
+/* promise.c: likewise */
+extern void elector_act_set_failsafe(Elector *elector);
+extern void elector_act_retake(Elector *elector);
+extern void elector_retake_granted(Elector *elector, const ElectorErrandResult *result);
+extern void elector_retaken(Elector *elector, bool happened, int64_t revision);
+
 #endif							/* ELECTOR_ACT_H */

@@ -23,6 +23,7 @@ typedef enum ElectorKey
 	ELECTOR_KEY_REQUEST,
 	ELECTOR_KEY_SETTINGS,
 	ELECTOR_KEY_DURABILITY,
+	ELECTOR_KEY_FAILSAFE,
 	ELECTOR_KEY_HISTORY,		/* of change.history.term */
 	ELECTOR_KEY_OTHER_MEMBER,	/* of change.other */
 	ELECTOR_KEY_OTHER_ALIVE,	/* likewise */
@@ -61,6 +62,7 @@ typedef struct ElectorChange
 	ElectorRequest request;
 	ElectorClusterSettings settings;
 	ElectorDurability durability;
+	ElectorFailsafe failsafe;
 	ElectorHistory history;
 } ElectorChange;
 

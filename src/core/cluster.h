@@ -30,6 +30,7 @@ typedef struct ElectorCluster
 	ElectorClusterSettings settings;
 	ElectorDurability durability;
 	ElectorHistory history;		/* the newest entry */
+	ElectorFailsafe failsafe;
 	int			nnodes;
 	ElectorNode nodes[ELECTOR_MEMBERS_MAX];
 } ElectorCluster;

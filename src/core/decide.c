@@ -21,6 +21,7 @@
 #include "decide.h"
 #include "durability.h"
 #include "elect.h"
+#include "failsafe.h"
 #include "rules.h"
 
 #include <assert.h>
@@ -149,8 +150,11 @@ elector_is_predecessor(const ElectorState *state, const ElectorState *now)
 }
 
 ElectorFenceVerdict
-elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
+elector_judge_fence(const ElectorView *view, const ElectorFenceRequest *request)
 {
+	uint64_t	term = request->term;
+	int64_t		token = request->token;
+
 	if (term < view->state.term && ELECTOR_RULE(FENCE_TERM))
 		return ELECTOR_FENCE_OLD_TERM;
 	if (term == view->state.term && token < view->state.token && ELECTOR_RULE(FENCE_TOKEN))
@@ -164,6 +168,8 @@ elector_judge_fence(const ElectorView *view, uint64_t term, int64_t token)
 		return ELECTOR_FENCE_TERM_IN_USE;
 	if (term <= view->upstream_term || term <= view->state.followed)
 		return ELECTOR_FENCE_TERM_IN_USE;
+	if (elector_failsafe_binds(view, request->over))
+		return ELECTOR_FENCE_PROMISED;
 	return ELECTOR_FENCE_OBEY;
 }
 
@@ -251,6 +257,21 @@ decide_giving_up(const ElectorView *view, ElectorPlan *plan)
 	return false;
 }
 
+/*
+ * Those who have promised have done so by what was on record.  It is not changed before the
+ * gate is open by the lease alone (S8).
+ */
+static ElectorPlan
+under_lease(const ElectorView *view, ElectorPlan plan)
+{
+	bool		changes = plan.action == ELECTOR_CHANGE_RULE || plan.action == ELECTOR_SET_FAILSAFE;
+
+	if (!changes || view->gate_until <= view->lease_until || !ELECTOR_RULE(CHANGED_UNDER_LEASE))
+		return plan;
+	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING,
+							 view->gate_until > view->now ? view->gate_until : 0);
+}
+
 /* A leadership that is ours: promote, open, keep, or give up. */
 static ElectorPlan
 decide_leading(const ElectorView *view)
@@ -261,7 +282,9 @@ decide_leading(const ElectorView *view)
 	ElectorTime bound = open_bound(view);
 	char		names[ELECTOR_NAMES_SIZE];
 	ElectorDurability record;
+	ElectorFailsafe promisers;
 	ElectorPlan durability;
+	ElectorPlan failsafe;
 	ElectorPlan plan;
 
 	if (view->lapsed && view->disk_stuck)
@@ -346,10 +369,15 @@ decide_leading(const ElectorView *view)
 		return plan;
 
 	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
-	durability = elector_durability_plan(view, &record);
+	durability = under_lease(view, elector_durability_plan(view, &record));
 	if (durability.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&
 		view->handover.drain_since == 0)
 		return durability;
+	failsafe = under_lease(view, elector_failsafe_plan(view, &promisers));
+	if (failsafe.action != ELECTOR_WAIT && view->handover.pause_since == 0 &&
+		view->handover.drain_since == 0)
+		return failsafe;
+	durability = no_later_than(durability, failsafe.again);
 	if (elector_is_requested(view))
 		return no_later_than(elector_decide_handover(view), durability.again);
 
@@ -524,6 +552,22 @@ decide_restart(const ElectorView *view, ElectorReason reason)
 	return elector_plan(view, ELECTOR_DEMOTE, reason);
 }
 
+/*
+ * The leader key is not ours.  Where only its lease has ended, and the members keep their
+ * promises, nobody else has led, and we take it again.
+ */
+static ElectorPlan
+decide_keyless(const ElectorView *view)
+{
+	if (!elector_failsafe_may_retake(view))
+		return elector_plan(view, ELECTOR_CLOSE, ELECTOR_BECAUSE_KEY_LOST);
+
+	/* An election can come to nothing, and we cannot take part in one. */
+	if (view->election.present && ELECTOR_RULE(RETAKEN_ALONE))
+		return elector_plan_wait(view, ELECTOR_BECAUSE_PROMISED, view->promises_until);
+	return elector_plan(view, ELECTOR_RETAKE, ELECTOR_BECAUSE_PROMISED);
+}
+
 ElectorPlan
 elector_decide(const ElectorView *view)
 {
@@ -531,10 +575,13 @@ elector_decide(const ElectorView *view)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_STOPPING, 0);
 
 	if (!view->known && ELECTOR_RULE(KNOWN))
-		return elector_plan_wait(view, ELECTOR_BECAUSE_ETCD_UNKNOWN, 0);
+		return elector_plan_wait(view, view->gate_open && view->now < view->promises_until ?
+								 ELECTOR_BECAUSE_PROMISED : ELECTOR_BECAUSE_ETCD_UNKNOWN,
+								 view->gate_open && view->now < view->promises_until ?
+								 view->promises_until : 0);
 
 	if (view->gate_open && !holds_leader(view))
-		return elector_plan(view, ELECTOR_CLOSE, ELECTOR_BECAUSE_KEY_LOST);
+		return decide_keyless(view);
 
 	/*
 	 * A leadership that is ours is kept or given up whatever else is wrong: a

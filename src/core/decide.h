@@ -40,6 +40,8 @@ typedef enum ElectorAction
 	ELECTOR_BEGIN,				/* record where the term begins, so that
 								 * others may follow */
 	ELECTOR_CHANGE_RULE,		/* record another durability rule */
+	ELECTOR_SET_FAILSAFE,		/* record who has to promise */
+	ELECTOR_RETAKE,				/* take our leader key again, in the same term */
 	ELECTOR_OPEN,				/* record that the term is open, open the gate */
 	ELECTOR_CHECKPOINT,			/* ahead of a planned stop */
 	ELECTOR_PAUSE_CLIENTS,		/* hold those back that come by a pooler */
@@ -88,12 +90,13 @@ typedef enum ElectorFenceVerdict
 {
 	ELECTOR_FENCE_OBEY,
 	ELECTOR_FENCE_OLD_TERM,		/* below what was obeyed before */
+	ELECTOR_FENCE_PROMISED,		/* not before a promise is over (S8) */
 	ELECTOR_FENCE_TERM_IN_USE	/* not above a term this node leads or
 								 * follows, or once did */
 } ElectorFenceVerdict;
 
 extern ElectorFenceVerdict elector_judge_fence(const ElectorView *view,
-											   uint64_t term, int64_t token);
+											   const ElectorFenceRequest *request);
 
 /*
  * Do a node's answers count, or has it (or may it have) forgotten what it once
@@ -176,7 +179,10 @@ extern bool elector_judge_removal(const ElectorView *view, const char *node,
 /* While the cluster is paused, only the last leader leads again (L8). */
 extern bool elector_may_lead(bool paused, const ElectorTerm *term, const char *node);
 
-/* Is the last leadership proven over (I4)? */
+/*
+ * Is the last leadership proven over (I4)?  Under failsafe its lease is no proof alone
+ * (failsafe.h).
+ */
 extern bool elector_is_over(const ElectorView *view);
 
 /* The member's index, or -1. */

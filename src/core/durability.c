@@ -79,6 +79,13 @@ elector_rule_suffices(const ElectorCommitRule *rule, const char *leader,
 }
 
 bool
+elector_rule_might_suffice(const ElectorCommitRule *rule, const char *leader,
+						   const bool *acknowledged)
+{
+	return suffices(rule, leader, acknowledged, true);
+}
+
+bool
 elector_rule_names(const ElectorCommitRule *rule, const char *leader, char *names, size_t size)
 {
 	const char *arguments;

@@ -26,6 +26,10 @@ extern bool elector_policy_is_async(const char *text);
 extern bool elector_rule_suffices(const ElectorCommitRule *rule, const char *leader,
 								  const bool *acknowledged);
 
+/* May they?  Of a policy that is not known here nobody can say. */
+extern bool elector_rule_might_suffice(const ElectorCommitRule *rule, const char *leader,
+									   const bool *acknowledged);
+
 /* synchronous_standby_names for it; false if it does not fit, or nothing suffices. */
 extern bool elector_rule_names(const ElectorCommitRule *rule, const char *leader,
 							   char *names, size_t size);

@@ -14,6 +14,7 @@
  */
 #include "elect.h"
 #include "durability.h"
+#include "failsafe.h"
 #include "rules.h"
 
 #include <string.h>
@@ -335,6 +336,12 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 		*reason = ELECTOR_BECAUSE_ETCD_RESTORED;
 		return false;
 	}
+	if (elector_failsafe_binds(view, 0))
+	{
+		*reason = ELECTOR_BECAUSE_PROMISE_BINDS;
+		*again = view->promised_until;
+		return false;
+	}
 	*again = 0;
 	if (elector_is_overridden(view))
 	{
@@ -556,6 +563,14 @@ run_election(const ElectorView *view)
 	{
 		plan = stuck(view, ELECTOR_BECAUSE_COMMITS_MISSING, 0);
 		plan.target = elector_find_peer(view, missing);
+		return plan;
+	}
+
+	/* No override skips a promise (S8). */
+	if (!elector_failsafe_over(view))
+	{
+		plan = stuck(view, ELECTOR_BECAUSE_MAY_BE_PROMISED, 0);
+		plan.target = elector_failsafe_doubted(view);
 		return plan;
 	}
 

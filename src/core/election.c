@@ -205,6 +205,8 @@ elector_act_fence(Elector *elector, const ElectorPlan *plan)
 	request.term = plan->term;
 	request.token = elector->token;
 	request.opened_term = view->term.opened_term;
+	request.over = !view->term.present || view->term.released ? view->term.term :
+		view->term.term - 1;
 	for (int i = 0; i < view->npeers; i++)
 	{
 		if (i != view->self)

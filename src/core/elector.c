@@ -90,6 +90,16 @@ elector_close_gate(Elector *elector)
 	if (elector->gate_open)
 		elector_note(elector, ELECTOR_NOTE_GATE_CLOSED, "");
 	elector->gate_open = false;
+	elector->gate_until = 0;
+}
+
+void
+elector_move_gate(Elector *elector, ElectorTime deadline)
+{
+	if (!elector->gate_open || deadline <= elector->gate_until)
+		return;
+	elector->gate_until = deadline;
+	elector->ports->set_gate(elector->world, deadline);
 }
 
 void
@@ -103,6 +113,9 @@ elector_init(Elector *elector, const ElectorState *state, const char *instance,
 	elector->reachable = true;
 	elector_forget_names(elector);
 	elector->plan.reason = ELECTOR_BECAUSE_ETCD_UNKNOWN;
+	if (elector->state.directory[0] == '\0')
+		elector_copy(elector->state.directory, instance, sizeof(elector->state.directory));
+	elector_promise_init(elector);
 	elector_save_state(elector);
 }
 
@@ -128,20 +141,26 @@ resume_leadership(Elector *elector)
 	lease->ttl = elector->settings.lease_ttl;
 	elector->leading_since = elector->ports->now(elector->world);
 	elector->gate_open = true;
+	elector_promise_resume(elector);
 }
 
-/* A standby whose history is the leader's answers reads while its lease lasts. */
+/*
+ * A standby whose history is the leader's answers reads while its lease lasts, or while
+ * the leader, without etcd itself, goes on asking for promises.
+ */
 static void
 move_read_deadline(Elector *elector)
 {
 	const ElectorView *view = &elector->view;
+	ElectorTime until = elector->leases[ELECTOR_LEASE_ALIVE].deadline;
 	bool		verified = view->recovering && view->upstream_term != 0 &&
 	view->term.present && view->term.term == view->upstream_term;
 
 	if (!ELECTOR_RULE(READS_VERIFIED))
 		verified = view->recovering;
-	elector->ports->set_reads(elector->world,
-							  verified ? elector->leases[ELECTOR_LEASE_ALIVE].deadline : 0);
+	if (elector->reads_until > until && view->upstream_term == elector->state.promised)
+		until = elector->reads_until;
+	elector->ports->set_reads(elector->world, verified ? until : 0);
 }
 
 /* What streaming teaches: how far the leader is, and that we caught up (S10). */
@@ -337,6 +356,7 @@ keep_up(Elector *elector)
 	wake_startup(elector);
 	watch_lock(elector);
 	watch_revocation(elector);
+	elector_promise_step(elector);
 	elector_obey_step(elector);
 	ask_regularly(elector);
 }
@@ -355,6 +375,10 @@ note_plan(Elector *elector, const ElectorPlan *plan)
 		!elector_note_apart(&elector->unsure_noted_at, elector->view.now))
 		return;
 	*noted = *plan;
+
+	/* That has a word of its own. */
+	if (quiet && plan->reason == ELECTOR_BECAUSE_PROMISED)
+		return;
 	elector_note_term(elector, ELECTOR_NOTE_PLAN, plan->term);
 }
 
@@ -419,6 +443,9 @@ elector_step(Elector *elector)
 		at = again;
 	if (elector->ask_reports_at < at)
 		at = elector->ask_reports_at;
+	again = elector_promise_next(elector);
+	if (again != 0 && again < at)
+		at = again;
 	if (elector->poll_at != 0 && elector->poll_at < at)
 		at = elector->poll_at;
 	elector->due = at > now ? at : now;
@@ -532,6 +559,10 @@ elector_told(Elector *elector, const char *node, ElectorQuestion question,
 			break;
 		case ELECTOR_ASK_FENCE:
 			heard_answer(elector, said, answer);
+			break;
+		case ELECTOR_ASK_PROMISE:
+			if (answer != NULL)
+				elector_promise_told(elector, said, answer);
 			break;
 		case ELECTOR_ASK_ESTABLISH:
 			if (error != NULL)

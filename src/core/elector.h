@@ -73,6 +73,7 @@ typedef struct ElectorSettings
 	int64_t		maximum_lag;	/* bytes; -1: no limit */
 	bool		may_rejoin;
 	bool		may_clone;
+	bool		failsafe;
 } ElectorSettings;
 
 /* A standby that streams from this server. */
@@ -127,6 +128,9 @@ typedef enum ElectorNoteKind
 	ELECTOR_NOTE_ETCD_BACK,		/* text: endpoint */
 	ELECTOR_NOTE_ETCD_REFUSED,	/* text: why */
 	ELECTOR_NOTE_LEASE_ENDED,	/* the leader's, in etcd */
+	ELECTOR_NOTE_FAILSAFE_BEGINS,	/* term; the members' promises hold the gate
+									 * open */
+	ELECTOR_NOTE_FAILSAFE_ENDS,	/* text: why, and after how long */
 	ELECTOR_NOTE_KEY_REPAIRED,	/* the leader key was overwritten */
 	ELECTOR_NOTE_FENCED,		/* term */
 	ELECTOR_NOTE_GATE_CLOSED,	/* term */
@@ -245,6 +249,11 @@ typedef struct ElectorSaid
 								 * 0: none does */
 	char		misled_to[ELECTOR_NAME_SIZE];
 	ElectorTime absent_since;	/* it does not stream from us; 0: it does */
+
+	/* its newest promise */
+	uint64_t	promised_term;
+	ElectorTime promised_until; /* less the margin, by our clock */
+	char		promised_by[ELECTOR_INSTANCE_SIZE];
 } ElectorSaid;
 
 typedef struct Elector
@@ -291,6 +300,7 @@ typedef struct Elector
 	bool		lapsed;			/* the lease is not renewed any more */
 	bool		cut_off;		/* it is given up because of that */
 	ElectorTime wal_full_asked;	/* somebody else was asked for, then */
+	ElectorTime gate_until;		/* what it was set to last; 0: closed */
 	ElectorLsn	barrier;		/* end of WAL when the term began on this server;
 								 * 0: it has not */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that are
@@ -300,6 +310,28 @@ typedef struct Elector
 	ElectorTime unserved_since;
 	ElectorTime unfollowed_since;	/* before it opens, somebody who is there does
 									 * not follow */
+
+	/* leading without etcd, by promises (promise.c) */
+	ElectorFailsafe asked;		/* who has to promise */
+	ElectorFailsafe changing;	/* what is being made of that ... */
+	int64_t		changing_from;	/* ... and from which revision of the record; -1:
+								 * nothing */
+	ElectorTime ask_promises_at;
+	ElectorTime failsafe_since; /* 0: etcd has confirmed the lease */
+	int64_t		failsafe_since_ms;	/* likewise, since 1970 */
+	ElectorTime failsafe_noted_at;
+	bool		failsafe_noted; /* that it began; then its end is, too */
+	bool		retaking;		/* the grant under way is for our own key */
+	int64_t		retaken_lease;	/* that it is put under */
+	ElectorTime retaken_ttl;
+
+	/* what this node has promised */
+	ElectorTime promised_until; /* to state.promised; 0: nothing */
+	ElectorTime reads_until;	/* the leader, open, has asked for it */
+	bool		fence_waits;	/* until it may be obeyed: */
+	ElectorFenceRequest waiting;
+	ElectorTime waiting_since;
+	bool		fence_void;		/* as in the view */
 
 	/* memory for the view */
 	ElectorTime gone_since;
@@ -380,7 +412,7 @@ extern void elector_heard(Elector *elector, const ElectorErrand *errand,
 						  const ElectorErrandResult *result);
 extern void elector_watched(Elector *elector, bool ended);
 
-/* A peer's answer: ElectorAnswer, ElectorReport; NULL if there is none. */
+/* A peer's answer: ElectorAnswer, ElectorPromise, ElectorReport; NULL if there is none. */
 extern void elector_told(Elector *elector, const char *node,
 						 ElectorQuestion question, const void *answer,
 						 const char *error);
@@ -392,6 +424,10 @@ extern void elector_told(Elector *elector, const char *node,
 extern void elector_take_fence(Elector *elector, const ElectorFenceRequest *request);
 extern bool elector_fence_answer(Elector *elector, const ElectorFenceRequest *request,
 								 ElectorAnswer *answer);
+
+/* The leader asks for a promise.  What it is told is on disk then (S8). */
+extern void elector_take_promise(Elector *elector, const ElectorPromiseRequest *request,
+								 ElectorPromise *promise);
 
 /* An order to establish itself arrives.  False: not as fenced. */
 extern bool elector_take_order(Elector *elector, const ElectorOrder *order);
@@ -440,6 +476,9 @@ extern ElectorSaid *elector_said(Elector *elector, const char *node);
 /* elector.c */
 extern void elector_poll(Elector *elector, ElectorTime interval);
 extern void elector_close_gate(Elector *elector);
+
+/* Open until then at least. */
+extern void elector_move_gate(Elector *elector, ElectorTime deadline);
 extern void elector_save_state(Elector *elector);
 extern void elector_note(Elector *elector, ElectorNoteKind kind, const char *text);
 extern bool elector_note_apart(ElectorTime *noted_at, ElectorTime now);
@@ -469,8 +508,24 @@ extern void elector_act_heard(Elector *elector, const ElectorErrand *errand,
 extern void elector_name_heir(Elector *elector);
 extern void elector_forget_names(Elector *elector);
 
+extern void elector_save_leadership(Elector *elector);
+
 /* For how long nobody took writes, in milliseconds; -1: not known. */
 extern int32_t elector_history_pause(const ElectorHistory *history);
+
+/* promise.c */
+extern void elector_promise_init(Elector *elector);
+extern void elector_promise_resume(Elector *elector);
+extern void elector_promise_step(Elector *elector);
+extern ElectorTime elector_promise_next(const Elector *elector);
+extern void elector_promise_told(Elector *elector, ElectorSaid *said,
+								 const ElectorPromise *promise);
+
+/*
+ * The lease of our leader key is no more.  True if the members' promises hold the gate
+ * open, so that the key may be taken again.
+ */
+extern bool elector_promise_outlives(Elector *elector);
 
 /* obey.c */
 extern void elector_obey_step(Elector *elector);

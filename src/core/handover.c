@@ -15,6 +15,7 @@
  */
 #include "durability.h"
 #include "elect.h"
+#include "failsafe.h"
 
 #include <string.h>
 
@@ -68,6 +69,10 @@ elector_judge_failover(const ElectorView *view, const char *target, ElectorReaso
 		*why = ELECTOR_BECAUSE_TARGET_UNKNOWN;
 	else if (target[0] != '\0' && !view->peers[peer].alive)
 		*why = ELECTOR_BECAUSE_TARGET_NOT_ALIVE;
+
+	/* No override skips a promise (S8). */
+	else if (!elector_failsafe_to_end(view))
+		*why = ELECTOR_BECAUSE_MAY_BE_PROMISED;
 	else
 		return true;
 	return false;
@@ -76,8 +81,9 @@ elector_judge_failover(const ElectorView *view, const char *target, ElectorReaso
 /*
  * The leader takes a member out of the durability rule in two steps, whoever is
  * removed (S6, S20).  While there is none, an election may wait for just that member,
- * and only while it is a member elector_status can say so (I7).  After etcd was
- * restored it is the other way around: all that are members must answer (S15).
+ * and only while it is a member elector_status can say so (I7).  But that the old leader
+ * is gone for good, and does not go on without etcd, only an operator can know (S8).  After
+ * etcd was restored it is the other way around: all that are members must answer (S15).
  */
 bool
 elector_judge_removal(const ElectorView *view, const char *node, ElectorReason *why)
@@ -93,7 +99,8 @@ elector_judge_removal(const ElectorView *view, const char *node, ElectorReason *
 	else if (view->peers[peer].alive || view->peers[peer].silent_since == 0)
 		*why = ELECTOR_BECAUSE_REMOVED_ALIVE;
 	else if (!view->leader.present && view->forgot_since == 0 &&
-			 elector_durability_counts(view, node))
+			 elector_durability_counts(view, node) &&
+			 (strcmp(view->term.node, node) != 0 || elector_failsafe_to_end(view)))
 		*why = ELECTOR_BECAUSE_REMOVED_COUNTS;
 	else
 		return true;

@@ -165,10 +165,17 @@ fill_leadership(const Elector *elector, ElectorLeadership *leadership)
 }
 
 void
-elector_took(Elector *elector, bool happened, int64_t revision)
+elector_save_leadership(Elector *elector)
 {
 	ElectorLeadership leadership;
 
+	fill_leadership(elector, &leadership);
+	elector->ports->save_leadership(elector->world, &leadership);
+}
+
+void
+elector_took(Elector *elector, bool happened, int64_t revision)
+{
 	if (!happened)
 	{
 		elector_session_drop_lease(elector, ELECTOR_LEASE_LEADER, true);
@@ -187,8 +194,7 @@ elector_took(Elector *elector, bool happened, int64_t revision)
 	elector->state.allotted = elector->order.timeline;
 	elector->state.followed = elector->order.term;
 	elector_save_state(elector);
-	fill_leadership(elector, &leadership);
-	elector->ports->save_leadership(elector->world, &leadership);
+	elector_save_leadership(elector);
 }
 
 int32_t
@@ -375,7 +381,7 @@ elector_opened(Elector *elector, bool happened)
 	elector->gate_open = true;
 	elector->fence_stage = ELECTOR_FENCE_IDLE;
 	elector->ports->set_opened(elector->world, elector->leader_term);
-	elector->ports->set_gate(elector->world, elector->leases[ELECTOR_LEASE_LEADER].deadline);
+	elector_move_gate(elector, elector->leases[ELECTOR_LEASE_LEADER].deadline);
 	elector_note_term(elector, ELECTOR_NOTE_GATE_OPENED, elector->leader_term);
 }
 

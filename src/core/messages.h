@@ -1,6 +1,6 @@
 /*
  * messages.h
- *	  What nodes say to each other: fences and their answers, orders, reports.
+ *	  What nodes say to each other: fences and their answers, orders, promises, reports.
  *
  * They travel over libpq as JSON (server/messages.c).
  */
@@ -14,6 +14,7 @@ typedef enum ElectorQuestion
 {
 	ELECTOR_ASK_FENCE,			/* argument: ElectorFenceRequest */
 	ELECTOR_ASK_ESTABLISH,		/* argument: ElectorOrder */
+	ELECTOR_ASK_PROMISE,		/* argument: ElectorPromiseRequest */
 	ELECTOR_ASK_REPORT,			/* no argument */
 	ELECTOR_QUESTIONS
 } ElectorQuestion;
@@ -24,6 +25,8 @@ typedef struct ElectorFenceRequest
 	int64_t		token;
 	uint64_t	opened_term;	/* newest term that opened, as the elector
 								 * knows */
+	uint64_t	over;			/* newest one that is over by its leader's own
+								 * word, or since another followed it (S8) */
 } ElectorFenceRequest;
 
 /* What a member says when it is fenced, or why it did not. */
@@ -39,6 +42,7 @@ typedef struct ElectorAnswer
 {
 	ElectorAnswerKind kind;
 	char		instance[ELECTOR_INSTANCE_SIZE];
+	char		directory[ELECTOR_INSTANCE_SIZE];
 	uint64_t	kept_term;		/* highest term it has obeyed */
 	uint64_t	remembered;		/* newest leadership it has heard of (S15) */
 	uint32_t	kept_timeline;	/* highest timeline it has heard of */
@@ -75,6 +79,28 @@ typedef struct ElectorOrder
 	int32_t		revoke_ms;
 	int32_t		choose_ms;
 } ElectorOrder;
+
+/*
+ * The leader asks to be promised that nobody else is elected for so long, counted from
+ * when it asks by its own clock, and from when it is asked by the other's (S8).
+ */
+typedef struct ElectorPromiseRequest
+{
+	uint64_t	term;
+	char		instance[ELECTOR_INSTANCE_SIZE];	/* the leader's */
+	int64_t		asked_at;		/* by the leader's clock; the answer says it again */
+	int64_t		lasts_ms;
+	bool		open;			/* the leader's gate, when it asked */
+} ElectorPromiseRequest;
+
+typedef struct ElectorPromise
+{
+	bool		given;
+	char		directory[ELECTOR_INSTANCE_SIZE];
+	uint64_t	term;
+	int64_t		asked_at;
+	int64_t		lasts_ms;
+} ElectorPromise;
 
 /* What a node tells of itself: a row of elector_status. */
 typedef struct ElectorReport

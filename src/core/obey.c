@@ -28,6 +28,7 @@ fill_answer(Elector *elector, ElectorAnswerKind kind, ElectorAnswer *answer)
 	memset(answer, 0, sizeof(*answer));
 	answer->kind = kind;
 	elector_copy(answer->instance, elector->instance, sizeof(answer->instance));
+	elector_copy(answer->directory, elector->state.directory, sizeof(answer->directory));
 	answer->kept_term = elector->state.term;
 	answer->remembered = elector->remembered;
 	answer->kept_timeline = elector->ports->newest_timeline(elector->world,
@@ -71,6 +72,14 @@ is_fenced_for(const Elector *elector, const ElectorFenceRequest *request)
 		elector->fenced.token == request->token;
 }
 
+/* It cannot be obeyed before a promise is over (S8). */
+static bool
+waits(const Elector *elector, const ElectorFenceRequest *request)
+{
+	return elector->fence_waits && elector->waiting.term == request->term &&
+		elector->waiting.token == request->token;
+}
+
 bool
 elector_fence_answer(Elector *elector, const ElectorFenceRequest *request,
 					 ElectorAnswer *answer)
@@ -81,6 +90,8 @@ elector_fence_answer(Elector *elector, const ElectorFenceRequest *request,
 			return false;
 		fill_answer(elector, ELECTOR_ANSWER_FENCED, answer);
 	}
+	else if (waits(elector, request))
+		return false;
 	else
 	{
 		/* Not obeyed, or overtaken by something newer. */
@@ -95,8 +106,20 @@ elector_take_fence(Elector *elector, const ElectorFenceRequest *request)
 	ElectorState *state = &elector->state;
 
 	elector_observe(elector);
-	if (elector_judge_fence(&elector->view, request->term, request->token) != ELECTOR_FENCE_OBEY)
-		return;
+	switch (elector_judge_fence(&elector->view, request))
+	{
+		case ELECTOR_FENCE_OBEY:
+			break;
+		case ELECTOR_FENCE_PROMISED:
+			elector->fence_waits = true;
+			elector->waiting = *request;
+			elector->waiting_since = elector->view.now;
+			elector_poll(elector, 0);
+			return;
+		case ELECTOR_FENCE_OLD_TERM:
+		case ELECTOR_FENCE_TERM_IN_USE:
+			return;
+	}
 	if (is_fenced_for(elector, request))
 		return;					/* asked again; elector_obey_step() goes on */
 
@@ -105,6 +128,7 @@ elector_take_fence(Elector *elector, const ElectorFenceRequest *request)
 		state->caught_up = false;
 	state->term = request->term;
 	state->token = request->token;
+	elector->fence_void = false;
 	elector_close_gate(elector);
 	elector->ordered = false;
 	if (ELECTOR_RULE(DURABLE_FENCE))
@@ -123,7 +147,7 @@ elector_fence_self(Elector *elector, const ElectorFenceRequest *request)
 {
 	elector->fence_self = true;
 	elector_take_fence(elector, request);
-	if (!is_fenced_for(elector, request))
+	if (!is_fenced_for(elector, request) && !waits(elector, request))
 		answer_self(elector, ELECTOR_ANSWER_REFUSED);
 }
 

@@ -7,6 +7,7 @@
  */
 #include "elector.h"
 #include "durability.h"
+#include "failsafe.h"
 #include "name.h"
 #include "rules.h"
 
@@ -74,6 +75,7 @@ observe_settings(const Elector *elector, ElectorView *view)
 	elector_copy(view->policy, settings->durability, sizeof(view->policy));
 	view->may_rejoin = settings->may_rejoin;
 	view->may_clone = settings->may_clone;
+	view->may_promise = settings->failsafe;
 }
 
 static void
@@ -163,6 +165,7 @@ is_registered(const Elector *elector, const ElectorNode *self)
 		strcmp(self->member.conninfo, settings->conninfo) == 0 &&
 		strcmp(self->member.zone, settings->zone) == 0 &&
 		strcmp(self->member.durability, settings->durability) == 0 &&
+		strcmp(self->member.directory, elector->state.directory) == 0 &&
 		self->member.candidate == settings->candidate &&
 		self->member.priority == settings->priority;
 }
@@ -236,6 +239,9 @@ observe_etcd(Elector *elector, ElectorView *view)
 	observe_durability(elector, view);
 	view->unblocked = cluster->history.present && cluster->history.blocked[0] == '\0' &&
 		cluster->history.term == cluster->term.term;
+	elector_failsafe_copy(&view->failsafe, &cluster->failsafe);
+	elector_failsafe_copy(&view->asked, &elector->asked);
+	view->asked_changing = elector->changing_from != -1;
 	view->refusal = find_refusal(elector, self);
 	elector->misses = find_missed(elector);
 	view->registered = is_registered(elector, self);
@@ -301,6 +307,12 @@ observe_peers(Elector *elector, ElectorView *view)
 		peer->alive = node->alive.present;
 		peer->misses = node->alive.misses;
 		elector_copy(peer->zone, node->member.zone, sizeof(peer->zone));
+		elector_copy(peer->directory, node->member.directory, sizeof(peer->directory));
+		if (elector->leader_revision != 0 && said->promised_term == elector->leader_term)
+		{
+			peer->promised_until = said->promised_until;
+			elector_copy(peer->promised_by, said->promised_by, sizeof(peer->promised_by));
+		}
 		peer->absent_since = said->absent_since;
 		peer->flushed = follower_flushed(&elector->server, peer->node);
 		peer->silent_since = said->misled_since != 0 ? said->misled_since :
@@ -359,7 +371,6 @@ elector_observe(Elector *elector)
 	observe_server(elector, view);
 	observe_etcd(elector, view);
 
-	view->deadline = elector->leases[ELECTOR_LEASE_LEADER].deadline;
 	view->lapsed = elector->lapsed;
 	view->cut_off = elector->cut_off;
 	view->wal_full_asked = elector->wal_full_asked;
@@ -367,6 +378,10 @@ elector_observe(Elector *elector)
 	view->ordered = elector->ordered;
 	view->order_term = elector->order.term;
 	view->order_token = elector->order.token;
+
+	view->promised_until = elector->promised_until;
+	view->fence_waits = elector->fence_waits;
+	view->fence_void = elector->fence_void;
 
 	view->gone_since = elector->gone_since;
 	view->linked_since = elector->linked_since;
@@ -391,4 +406,11 @@ elector_observe(Elector *elector)
 
 	observe_peers(elector, view);
 	observe_unfollowed(elector, view);
+
+	view->promises_until = elector_failsafe_until(view);
+	view->lease_until = elector->leases[ELECTOR_LEASE_LEADER].deadline;
+	view->gate_until = elector->gate_until;
+	view->deadline = view->lease_until;
+	if (view->promises_until > view->deadline)
+		view->deadline = view->promises_until;
 }

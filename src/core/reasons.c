@@ -81,6 +81,10 @@ elector_action_name(ElectorAction action)
 			return "take";
 		case ELECTOR_PROMOTE:
 			return "promote";
+		case ELECTOR_SET_FAILSAFE:
+			return "record who has to promise";
+		case ELECTOR_RETAKE:
+			return "take the key again";
 		case ELECTOR_OPEN:
 			return "open gate";
 		case ELECTOR_SET_NAMES:

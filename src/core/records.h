@@ -57,6 +57,7 @@ typedef struct ElectorMember
 	int32_t		priority;
 	bool		candidate;
 	char		durability[ELECTOR_NAME_SIZE];	/* its pg_elector.durability */
+	char		directory[ELECTOR_INSTANCE_SIZE];	/* as in ElectorState */
 	char		version[ELECTOR_VERSION_SIZE];
 } ElectorMember;
 
@@ -219,6 +220,24 @@ typedef struct ElectorDurability
 } ElectorDurability;
 
 /*
+ * failsafe: who has to promise the leader that nobody else is elected while it does
+ * without etcd.  Absent: it never does without.
+ */
+typedef struct ElectorFailsafeMember
+{
+	char		node[ELECTOR_NAME_SIZE];
+	char		directory[ELECTOR_INSTANCE_SIZE];
+} ElectorFailsafeMember;
+
+typedef struct ElectorFailsafe
+{
+	bool		present;
+	int			nmembers;
+	int64_t		mod_revision;
+	ElectorFailsafeMember members[ELECTOR_MEMBERS_MAX];
+} ElectorFailsafe;
+
+/*
  * Somebody does not want the leader to be changed for a while, as planned.  It is good
  * under the leadership in which it was taken.
  */
@@ -266,6 +285,15 @@ typedef struct ElectorState
 								 * promoted by hand (S18); 0: none */
 	bool		caught_up;		/* has followed or led an open term: its
 								 * answers count (S10) */
+
+	/*
+	 * Which data directory this is: the first instance that ran in it.  A copy
+	 * is another one, and has promised nothing (S8).
+	 */
+	char		directory[ELECTOR_INSTANCE_SIZE];
+	uint64_t	promised;		/* the leadership that was promised to elect
+								 * nobody else; 0: none ... */
+	int64_t		promised_ms;	/* ... and for how long, at most */
 
 	/* Which postmaster wrote this, to know a dead predecessor (S9). */
 	char		instance[ELECTOR_INSTANCE_SIZE];

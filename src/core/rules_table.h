@@ -11,6 +11,23 @@ ELECTOR_RULE_ROW(DEADLINE_FROM_SENDING, "the deadline counts from etcd's answer"
 ELECTOR_RULE_ROW(CONFIRM_RENEWAL, "a renewal counts without a linearizable read")
 ELECTOR_RULE_ROW(DRAIN, "a fence does not wait for commits under way")
 
+/* failsafe (S8) */
+ELECTOR_RULE_ROW(ALL_PROMISE, "one promise is enough to lead without etcd")
+ELECTOR_RULE_ROW(PROMISERS_INTERSECT, "under a policy, too, one who is fenced proves that the old leader is over")
+ELECTOR_RULE_ROW(PROMISE_BOTH_RULES, "promises suffice by one of two rules, of which the other may be in force")
+ELECTOR_RULE_ROW(CHANGED_UNDER_LEASE, "what promises are asked for changes while older ones hold the gate open")
+ELECTOR_RULE_ROW(RESTORED_FENCED, "a restored etcd is believed that nobody was to promise")
+ELECTOR_RULE_ROW(PROMISE_FROM_ASKING, "a promise counts from when it is heard")
+ELECTOR_RULE_ROW(PROMISE_MARGIN, "the leader counts on a promise to its last moment, by a clock that drifts")
+ELECTOR_RULE_ROW(PROMISE_KEPT, "who has promised obeys a fence all the same")
+ELECTOR_RULE_ROW(PROMISE_SURVIVES, "a promise is forgotten at a restart")
+ELECTOR_RULE_ROW(PROMISE_OF_THIS_TERM, "who has obeyed a newer term promises an older leader")
+ELECTOR_RULE_ROW(PROMISERS_FENCED, "a leader's lease being gone proves that it is over, whoever may have promised")
+ELECTOR_RULE_ROW(ON_RECORD, "anybody who can be fenced proves it, whether it would have had to promise or not")
+ELECTOR_RULE_ROW(SAME_PROMISER, "a copy of a member proves it")
+ELECTOR_RULE_ROW(RETAKEN_ALONE, "the leader key is taken again whatever happened meanwhile")
+ELECTOR_RULE_ROW(ASK_BOTH, "a change of the record that may still come about is not reckoned with")
+
 /* elections */
 ELECTOR_RULE_ROW(NO_ELECTION_BESIDE_LEADER, "an election begins while there is a leader")
 ELECTOR_RULE_ROW(REVOKE_FIRST, "nobody proves that the old leadership is over (I4)")

@@ -119,8 +119,8 @@ extend(Elector *elector, ElectorLeaseKind kind, ElectorTime sent_at)
 	if (lease->under_way == 0 ||
 		lease->renew_at < sent_at + renewal_interval(elector, kind))
 		lease->renew_at = sent_at + renewal_interval(elector, kind);
-	if (kind == ELECTOR_LEASE_LEADER && elector->gate_open)
-		elector->ports->set_gate(elector->world, lease->deadline);
+	if (kind == ELECTOR_LEASE_LEADER)
+		elector_move_gate(elector, lease->deadline);
 }
 
 /* A lease was granted. */
@@ -165,7 +165,8 @@ lost_lease(Elector *elector, ElectorLeaseKind kind)
 {
 	if (kind == ELECTOR_LEASE_LEADER)
 		elector_note(elector, ELECTOR_NOTE_LEASE_ENDED, "");
-	elector_session_drop_lease(elector, kind, false);
+	if (kind != ELECTOR_LEASE_LEADER || !elector_promise_outlives(elector))
+		elector_session_drop_lease(elector, kind, false);
 	elector_session_reload(elector);
 }
 
@@ -274,7 +275,7 @@ confirmed(Elector *elector, const ElectorErrand *errand, const ElectorErrandResu
 	}
 	if (!result->present || result->create_revision != elector->leader_revision)
 	{
-		/* A leader that sees its key gone closes at once (S9). */
+		/* A leader that sees its key gone closes at once (S9), but for promises. */
 		lost_lease(elector, ELECTOR_LEASE_LEADER);
 		return;
 	}

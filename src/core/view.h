@@ -35,8 +35,11 @@ typedef struct ElectorPeerView
 
 	/* What the leader, if that is us, knows of it as a follower. */
 	char		zone[ELECTOR_NAME_SIZE];
+	char		directory[ELECTOR_INSTANCE_SIZE];	/* as registered */
 	ElectorLsn	flushed;		/* has it on disk; 0: does not stream */
 	ElectorTime absent_since;	/* does not stream; 0: it does */
+	ElectorTime promised_until; /* to this leadership, by our clock; 0: not */
+	char		promised_by[ELECTOR_INSTANCE_SIZE]; /* which data directory of it */
 } ElectorPeerView;
 
 /* Why this node takes no part. */
@@ -85,6 +88,7 @@ typedef struct ElectorView
 	bool		policy_agreed;	/* ... which is that of all who are there */
 	bool		may_rejoin;		/* pg_elector.rejoin is not off ... */
 	bool		may_clone;		/* ... and is clone */
+	bool		may_promise;	/* pg_elector.failsafe */
 
 	/*
 	 * etcd, as mirrored.  known is false while the mirror is not complete,
@@ -127,10 +131,14 @@ typedef struct ElectorView
 	ElectorTime rejoin_after;	/* a rejoin failed; not before this */
 
 	/* Leadership that is ours or is becoming ours. */
-	ElectorTime deadline;		/* of the lease under our leader key; 0: none */
-	bool		lapsed;			/* that is not renewed any more */
+	bool		lapsed;			/* its lease is not renewed any more */
 	bool		cut_off;		/* we give it up because of that */
 	ElectorTime wal_full_asked; /* somebody else was asked for, then */
+	ElectorTime deadline;		/* of the lease under our leader key, or of
+								 * what the members have promised; 0: none */
+	ElectorTime lease_until;	/* the former alone ... */
+	ElectorTime promises_until; /* ... and the latter */
+	ElectorTime gate_until;		/* what the gate was last set to */
 	ElectorTime unfollowed_since;	/* somebody who is there does not follow us, who
 									 * have not opened */
 	ElectorTime leading_since;	/* our leader key was won */
@@ -142,6 +150,13 @@ typedef struct ElectorView
 	bool		ordered;		/* an elector chose this node */
 	uint64_t	order_term;
 	int64_t		order_token;
+
+	/* What this node has promised, to the leader of state.promised. */
+	ElectorTime promised_until; /* 0: nothing */
+	bool		fence_waits;	/* for that to be over */
+	bool		fence_void;		/* since the last fence that was obeyed the leader
+								 * that is followed has taken its key again, so
+								 * that election's lock is gone */
 
 	/* memory */
 	ElectorTime gone_since;		/* the leader key was found absent; 0: present */
@@ -180,6 +195,10 @@ typedef struct ElectorView
 	ElectorTerm term;
 	ElectorRequest request;
 	ElectorDurability durability;	/* the rule in force */
+	ElectorFailsafe failsafe;	/* who has to promise, by etcd ... */
+	ElectorFailsafe asked;		/* ... and whom we ask as leader: them, and
+								 * those of a change that may come about */
+	bool		asked_changing; /* there is such a change */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
 											 * all processes have loaded */
 } ElectorView;

@@ -26,6 +26,7 @@ static const ElectorField member_fields[] = {
 	ELECTOR_FIELD(ElectorMember, priority, ELECTOR_FIELD_INT32, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorMember, candidate, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorMember, durability, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_FIELD(ElectorMember, directory, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorMember, version, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_END_OF_FIELDS
 };
@@ -139,6 +140,12 @@ static const ElectorField durability_fields[] = {
 	ELECTOR_FIELD(ElectorDurability, degraded, ELECTOR_FIELD_BOOL, ELECTOR_FIELD_REQUIRED),
 	ELECTOR_FIELD(ElectorDurability, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_OPTIONAL),
 	ELECTOR_FIELD(ElectorDurability, term, ELECTOR_FIELD_UINT64, ELECTOR_FIELD_OPTIONAL),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField failsafe_member_fields[] = {
+	ELECTOR_FIELD(ElectorFailsafeMember, node, ELECTOR_FIELD_STRING, ELECTOR_FIELD_NONZERO),
+	ELECTOR_FIELD(ElectorFailsafeMember, directory, ELECTOR_FIELD_STRING, ELECTOR_FIELD_NONZERO),
 	ELECTOR_END_OF_FIELDS
 };
 
@@ -260,6 +267,31 @@ elector_durability_to_json(const ElectorDurability *durability)
 
 	if (object == NULL || !write_rule(object, "rule", &durability->rule) ||
 		(durability->changing && !write_rule(object, "next", &durability->next)))
+	{
+		cJSON_Delete(object);
+		return NULL;
+	}
+	return elector_fields_print(object);
+}
+
+char	   *
+elector_failsafe_to_json(const ElectorFailsafe *failsafe)
+{
+	cJSON	   *object = cJSON_CreateObject();
+	cJSON	   *array = object == NULL ? NULL : cJSON_AddArrayToObject(object, "members");
+
+	for (int i = 0; i < failsafe->nmembers && array != NULL; i++)
+	{
+		cJSON	   *member = elector_fields_write(failsafe_member_fields, &failsafe->members[i]);
+
+		if (member == NULL)
+		{
+			cJSON_Delete(object);
+			return NULL;
+		}
+		cJSON_AddItemToArray(array, member);
+	}
+	if (array == NULL)
 	{
 		cJSON_Delete(object);
 		return NULL;
@@ -404,6 +436,32 @@ elector_durability_from_json(const char *json, ElectorDurability *durability)
 	if (!valid)
 		memset(durability, 0, sizeof(*durability));
 	return durability->present = valid;
+}
+
+bool
+elector_failsafe_from_json(const char *json, ElectorFailsafe *failsafe)
+{
+	cJSON	   *object = elector_value_parse(json, strlen(json));
+	const cJSON *array = elector_value_get(object, "members");
+	const cJSON *value;
+	bool		valid = cJSON_IsArray(array);
+
+	memset(failsafe, 0, sizeof(*failsafe));
+	cJSON_ArrayForEach(value, array)
+	{
+		if (failsafe->nmembers == ELECTOR_MEMBERS_MAX ||
+			!elector_fields_read(value, failsafe_member_fields,
+								 &failsafe->members[failsafe->nmembers]))
+		{
+			valid = false;
+			break;
+		}
+		failsafe->nmembers++;
+	}
+	cJSON_Delete(object);
+	if (!valid)
+		memset(failsafe, 0, sizeof(*failsafe));
+	return failsafe->present = valid;
 }
 
 bool

@@ -23,6 +23,7 @@ extern char *elector_term_to_json(const ElectorTerm *term);
 extern char *elector_history_to_json(const ElectorHistory *history);
 extern char *elector_request_to_json(const ElectorRequest *request);
 extern char *elector_durability_to_json(const ElectorDurability *durability);
+extern char *elector_failsafe_to_json(const ElectorFailsafe *failsafe);
 extern char *elector_settings_to_json(const ElectorClusterSettings *settings);
 
 extern bool elector_member_from_json(const char *json, ElectorMember *member);
@@ -33,6 +34,7 @@ extern bool elector_term_from_json(const char *json, ElectorTerm *term);
 extern bool elector_history_from_json(const char *json, ElectorHistory *history);
 extern bool elector_request_from_json(const char *json, ElectorRequest *request);
 extern bool elector_durability_from_json(const char *json, ElectorDurability *durability);
+extern bool elector_failsafe_from_json(const char *json, ElectorFailsafe *failsafe);
 extern bool elector_settings_from_json(const char *json, ElectorClusterSettings *settings);
 
 #endif							/* ELECTOR_ETCD_JSON_H */

@@ -33,6 +33,7 @@ typedef struct Seen
 	bool		request;
 	bool		settings;
 	bool		durability;
+	bool		failsafe;
 } Seen;
 
 void
@@ -54,6 +55,7 @@ elector_keys_init(ElectorKeys *keys, const char *cluster, const char *node)
 	KEY(request, "request", "");
 	KEY(settings, "settings", "");
 	KEY(durability, "durability", "");
+	KEY(failsafe, "failsafe", "");
 	KEY(history, "history/", "");
 	KEY(history_end, "history0", "");
 #undef KEY
@@ -262,6 +264,22 @@ apply_durability(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 }
 
 static bool
+apply_failsafe(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	ElectorFailsafe failsafe;
+
+	memset(&failsafe, 0, sizeof(failsafe));
+	if (!kv->deleted)
+	{
+		if (!elector_failsafe_from_json(kv->value, &failsafe))
+			return false;
+		failsafe.mod_revision = kv->mod_revision;
+	}
+	mirror->cluster.failsafe = failsafe;
+	return true;
+}
+
+static bool
 apply_system(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 {
 	uint64_t	system = 0;
@@ -362,6 +380,11 @@ apply_kv(ElectorMirror *mirror, const ElectorEtcdKv *kv, Seen *seen)
 		seen->durability = true;
 		return apply_durability(mirror, kv);
 	}
+	if (strcmp(name, "failsafe") == 0)
+	{
+		seen->failsafe = true;
+		return apply_failsafe(mirror, kv);
+	}
 	if (strcmp(name, "settings") == 0)
 	{
 		seen->settings = true;
@@ -441,6 +464,8 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 		memset(&mirror->cluster.request, 0, sizeof(mirror->cluster.request));
 	if (!seen.durability)
 		memset(&mirror->cluster.durability, 0, sizeof(mirror->cluster.durability));
+	if (!seen.failsafe)
+		memset(&mirror->cluster.failsafe, 0, sizeof(mirror->cluster.failsafe));
 	if (!seen.settings)
 		memset(&mirror->cluster.settings, 0, sizeof(mirror->cluster.settings));
 	for (int i = 0; i < mirror->cluster.nnodes; i++)
@@ -456,9 +481,10 @@ elector_mirror_load(ElectorMirror *mirror, const ElectorEtcdReply *reply)
 	mirror->cluster.revision = reply->revision;
 	mirror->cluster.etcd = reply->cluster_id;
 
-	/* An unreadable term or rule that we never knew: better no view than a wrong one. */
+	/* An unreadable record that we never knew: better no view than a wrong one. */
 	mirror->cluster.complete = !(seen.term && !mirror->cluster.term.present) &&
 		!(seen.durability && !mirror->cluster.durability.present) &&
+		!(seen.failsafe && !mirror->cluster.failsafe.present) &&
 		!(seen.system && mirror->cluster.system == 0);
 }
 
@@ -508,6 +534,8 @@ key_name(const ElectorKeys *keys, ElectorKey key, const ElectorChange *change,
 			return keys->settings;
 		case ELECTOR_KEY_DURABILITY:
 			return keys->durability;
+		case ELECTOR_KEY_FAILSAFE:
+			return keys->failsafe;
 		case ELECTOR_KEY_HISTORY:
 			elector_keys_history(keys, change->history.term, buffer, ELECTOR_KEY_SIZE);
 			return buffer;
@@ -551,6 +579,8 @@ value_json(ElectorKey key, const ElectorChange *change)
 			return elector_settings_to_json(&change->settings);
 		case ELECTOR_KEY_DURABILITY:
 			return elector_durability_to_json(&change->durability);
+		case ELECTOR_KEY_FAILSAFE:
+			return elector_failsafe_to_json(&change->failsafe);
 		case ELECTOR_KEY_HISTORY:
 			return elector_history_to_json(&change->history);
 		case ELECTOR_KEY_OTHER_MEMBER:

@@ -26,6 +26,7 @@ typedef struct ElectorKeys
 	char		request[ELECTOR_KEY_SIZE];
 	char		settings[ELECTOR_KEY_SIZE];
 	char		durability[ELECTOR_KEY_SIZE];
+	char		failsafe[ELECTOR_KEY_SIZE];
 	char		history[ELECTOR_KEY_SIZE];	/* "…/history/" */
 	char		history_end[ELECTOR_KEY_SIZE];
 } ElectorKeys;

@@ -79,6 +79,25 @@ serve_establish(ElectorCall *call)
 		answer_call(call, true, "not as fenced");
 }
 
+static void
+serve_promise(ElectorCall *call)
+{
+	ElectorPromiseRequest request;
+	ElectorPromise promise;
+	char		text[ELECTOR_CALL_SIZE];
+
+	if (!elector_promise_request_parse(call->argument, &request))
+	{
+		answer_call(call, true, "malformed request");
+		return;
+	}
+	elector_take_promise(&elector_worker->elector, &request, &promise);
+	if (elector_promise_format(&promise, text, sizeof(text)))
+		answer_call(call, false, text);
+	else
+		answer_call(call, true, "could not format the answer");
+}
+
 /* Who holds the leader where it is, and until when. */
 static const char *
 describe_hold(const ElectorView *view)
@@ -332,6 +351,7 @@ is_written(ElectorCallKind kind)
 			return true;
 		case ELECTOR_CALL_FENCE:
 		case ELECTOR_CALL_ESTABLISH:
+		case ELECTOR_CALL_PROMISE:
 		case ELECTOR_CALL_CHECK:
 		case ELECTOR_CALL_REFRESH:
 			return false;
@@ -365,6 +385,9 @@ elector_calls_serve(void)
 				break;
 			case ELECTOR_CALL_ESTABLISH:
 				serve_establish(call);
+				break;
+			case ELECTOR_CALL_PROMISE:
+				serve_promise(call);
 				break;
 			case ELECTOR_CALL_SWITCHOVER:
 				serve_switchover(call, false);
@@ -542,6 +565,7 @@ elector_calls_peer_answered(const char *node, ElectorQuestion question, const ch
 	Elector    *elector = &elector_worker->elector;
 	ElectorReport report;
 	ElectorAnswer fenced;
+	ElectorPromise promise;
 
 	switch (question)
 	{
@@ -557,6 +581,11 @@ elector_calls_peer_answered(const char *node, ElectorQuestion question, const ch
 		case ELECTOR_ASK_FENCE:
 			elector_told(elector, node, question,
 						 answer != NULL && elector_answer_parse(answer, &fenced) ? &fenced : NULL,
+						 error);
+			break;
+		case ELECTOR_ASK_PROMISE:
+			elector_told(elector, node, question,
+						 answer != NULL && elector_promise_parse(answer, &promise) ? &promise : NULL,
 						 error);
 			break;
 		case ELECTOR_ASK_ESTABLISH:

@@ -67,6 +67,7 @@ extern char *elector_role_change_command;
 extern int	elector_role_change_timeout;	/* milliseconds */
 extern int	elector_rejoin;
 extern bool elector_slots;
+extern bool elector_failsafe;
 extern int	elector_generation;
 extern char *elector_upstream_term;
 extern char *elector_restore_command;
@@ -116,6 +117,7 @@ typedef enum ElectorCallKind
 {
 	ELECTOR_CALL_FENCE,			/* argument and answer are JSON */
 	ELECTOR_CALL_ESTABLISH,
+	ELECTOR_CALL_PROMISE,
 	ELECTOR_CALL_SWITCHOVER,	/* argument: when, whether to wait, target */
 	ELECTOR_CALL_CHECK,			/* likewise, and nothing is done */
 	ELECTOR_CALL_FAILOVER,		/* argument: whether loss is accepted, target */

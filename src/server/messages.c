@@ -39,11 +39,13 @@ static const ElectorField fence_fields[] = {
 	FIELD(ElectorFenceRequest, term, UINT64),
 	FIELD(ElectorFenceRequest, token, INT64),
 	FIELD(ElectorFenceRequest, opened_term, UINT64),
+	FIELD(ElectorFenceRequest, over, UINT64),
 	ELECTOR_END_OF_FIELDS
 };
 
 static const ElectorField answer_fields[] = {
 	FIELD(ElectorAnswer, instance, STRING),
+	FIELD(ElectorAnswer, directory, STRING),
 	FIELD(ElectorAnswer, kept_term, UINT64),
 	FIELD(ElectorAnswer, remembered, UINT64),
 	FIELD(ElectorAnswer, kept_timeline, UINT32),
@@ -75,6 +77,24 @@ static const ElectorField order_fields[] = {
 	FIELD(ElectorOrder, lock_ms, MILLISECONDS),
 	FIELD(ElectorOrder, revoke_ms, MILLISECONDS),
 	FIELD(ElectorOrder, choose_ms, MILLISECONDS),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField promise_request_fields[] = {
+	FIELD(ElectorPromiseRequest, term, UINT64),
+	FIELD(ElectorPromiseRequest, instance, STRING),
+	FIELD(ElectorPromiseRequest, asked_at, INT64),
+	FIELD(ElectorPromiseRequest, lasts_ms, INT64),
+	FIELD(ElectorPromiseRequest, open, BOOL),
+	ELECTOR_END_OF_FIELDS
+};
+
+static const ElectorField promise_fields[] = {
+	FIELD(ElectorPromise, given, BOOL),
+	FIELD(ElectorPromise, directory, STRING),
+	FIELD(ElectorPromise, term, UINT64),
+	FIELD(ElectorPromise, asked_at, INT64),
+	FIELD(ElectorPromise, lasts_ms, INT64),
 	ELECTOR_END_OF_FIELDS
 };
 
@@ -156,4 +176,28 @@ bool
 elector_order_parse(const char *text, ElectorOrder *order)
 {
 	return elector_fields_parse(text, order_fields, order, sizeof(*order));
+}
+
+bool
+elector_promise_request_format(const ElectorPromiseRequest *request, char *text, size_t size)
+{
+	return print_object(elector_fields_write(promise_request_fields, request), text, size);
+}
+
+bool
+elector_promise_request_parse(const char *text, ElectorPromiseRequest *request)
+{
+	return elector_fields_parse(text, promise_request_fields, request, sizeof(*request));
+}
+
+bool
+elector_promise_format(const ElectorPromise *promise, char *text, size_t size)
+{
+	return print_object(elector_fields_write(promise_fields, promise), text, size);
+}
+
+bool
+elector_promise_parse(const char *text, ElectorPromise *promise)
+{
+	return elector_fields_parse(text, promise_fields, promise, sizeof(*promise));
 }

@@ -16,5 +16,10 @@ extern bool elector_answer_format(const ElectorAnswer *answer, char *text, size_
 extern bool elector_answer_parse(const char *text, ElectorAnswer *answer);
 extern bool elector_order_format(const ElectorOrder *order, char *text, size_t size);
 extern bool elector_order_parse(const char *text, ElectorOrder *order);
+extern bool elector_promise_request_format(const ElectorPromiseRequest *request,
+										   char *text, size_t size);
+extern bool elector_promise_request_parse(const char *text, ElectorPromiseRequest *request);
+extern bool elector_promise_format(const ElectorPromise *promise, char *text, size_t size);
+extern bool elector_promise_parse(const char *text, ElectorPromise *promise);
 
 #endif							/* ELECTOR_SERVER_MESSAGES_H */

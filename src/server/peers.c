@@ -71,6 +71,7 @@ static ElectorPeerCallback callback;
 static const char *const statements[] = {
 	[ELECTOR_ASK_FENCE] = "SELECT public.elector_fence($1::pg_catalog.text)",
 	[ELECTOR_ASK_ESTABLISH] = "SELECT public.elector_establish($1::pg_catalog.text)",
+	[ELECTOR_ASK_PROMISE] = "SELECT public.elector_promise($1::pg_catalog.text)",
 	[ELECTOR_ASK_REPORT] = "SELECT public.elector_report()"
 };
 
@@ -134,7 +135,8 @@ lose(Peer *peer, ElectorTime now, const char *message, bool answered)
 	keep_error(peer, message);
 	finish(peer);
 	peer->retry_at = now + (peer->wanted[ELECTOR_ASK_FENCE] ||
-							peer->wanted[ELECTOR_ASK_ESTABLISH] ?
+							peer->wanted[ELECTOR_ASK_ESTABLISH] ||
+							peer->wanted[ELECTOR_ASK_PROMISE] ?
 							URGENT_INTERVAL : RETRY_INTERVAL);
 	if (peer->silent_since == 0)
 		peer->silent_since = peer->since;

@@ -93,6 +93,15 @@ port_note(void *world, const ElectorNote *note)
 			ereport(LOG,
 					(errmsg("the leader's lease has ended in etcd")));
 			break;
+		case ELECTOR_NOTE_FAILSAFE_BEGINS:
+			ereport(LOG,
+					(errmsg("failsafe: etcd has not confirmed the lease of term " UINT64_FORMAT ", and the members' promises take its place",
+							note->term)));
+			break;
+		case ELECTOR_NOTE_FAILSAFE_ENDS:
+			ereport(LOG,
+					(errmsg("failsafe ends: %s", note->text)));
+			break;
 		case ELECTOR_NOTE_KEY_REPAIRED:
 			ereport(LOG,
 					(errmsg("the leader key in etcd was overwritten; it is put right")));
@@ -160,6 +169,9 @@ port_ask(void *world, const char *node, ElectorQuestion question, const void *ar
 			break;
 		case ELECTOR_ASK_ESTABLISH:
 			fits = elector_order_format(argument, text, sizeof(text));
+			break;
+		case ELECTOR_ASK_PROMISE:
+			fits = elector_promise_request_format(argument, text, sizeof(text));
 			break;
 		case ELECTOR_ASK_REPORT:
 		case ELECTOR_QUESTIONS:
@@ -459,6 +471,7 @@ elector_ports_settings(Elector *elector)
 		(int64_t) elector_maximum_lag * 1024;
 	settings->may_rejoin = elector_rejoin != ELECTOR_REJOIN_OFF;
 	settings->may_clone = elector_rejoin == ELECTOR_REJOIN_CLONE;
+	settings->failsafe = elector_failsafe;
 }
 
 void

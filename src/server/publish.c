@@ -11,6 +11,7 @@
 #include "replication/walreceiver.h"
 #include "utils/timestamp.h"
 
+#include "core/failsafe.h"
 #include "facts.h"
 #include "standby.h"
 #include "store.h"
@@ -121,6 +122,22 @@ describe_durability(const ElectorView *view, char *detail)
 				 in_force, view->policy);
 }
 
+/* The lease has ended, and somebody has promised nothing. */
+static void
+describe_closed(const ElectorView *view, char *detail)
+{
+	const char *error = elector_worker->elector.error;
+	char		missing[ELECTOR_NAME_SIZE];
+	bool		promise;
+
+	elector_failsafe_missing(view, missing, sizeof(missing));
+	promise = view->asked.present && missing[0] != '\0';
+	snprintf(detail, ELECTOR_TEXT_SIZE,
+			 "takes no writes until etcd has confirmed its lease again%s%s%s%s%.100s",
+			 promise ? ", or enough members promise to elect nobody else (not yet: " : "",
+			 promise ? missing : "", promise ? ")" : "", error[0] != '\0' ? ": " : "", error);
+}
+
 /* What this node waits for, or what is wrong with it. */
 static void
 describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
@@ -130,8 +147,11 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 
 	detail[0] = '\0';
 	if (view->gate_open && view->now >= view->deadline)
+		describe_closed(view, detail);
+	else if (elector_worker->elector.failsafe_since != 0)
 		snprintf(detail, ELECTOR_TEXT_SIZE,
-				 "takes no writes until etcd has confirmed its lease again%s%.150s",
+				 "leads by the members' promises since %s, when etcd did not confirm its lease%s%.120s",
+				 time_text(elector_worker->elector.failsafe_since_ms),
 				 elector_worker->elector.error[0] != '\0' ? ": " : "", elector_worker->elector.error);
 	else if (!view->known && elector_worker->elector.error[0] != '\0')
 		strlcpy(detail, elector_worker->elector.error, ELECTOR_TEXT_SIZE);
@@ -157,6 +177,10 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 		snprintf(detail, ELECTOR_TEXT_SIZE,
 				 "acknowledged commits may be on \"%s\", which does not answer; if it is gone for good, see elector_failover()",
 				 view->peers[plan->target].node);
+	else if (plan->reason == ELECTOR_BECAUSE_MAY_BE_PROMISED && plan->target >= 0)
+		snprintf(detail, ELECTOR_TEXT_SIZE,
+				 "\"%s\" may go on without etcd, by a promise of \"%s\", which does not answer; if \"%s\" is gone for good, see elector_remove_member()",
+				 view->term.node, view->peers[plan->target].node, view->term.node);
 	else if (plan->reason != ELECTOR_BECAUSE_LEADING &&
 			 plan->reason != ELECTOR_BECAUSE_DURABILITY &&
 			 plan->reason != ELECTOR_BECAUSE_SCHEDULED &&
@@ -347,7 +371,7 @@ elector_publish(void)
 	strlcpy(shared->leader, view->leader.present ? view->leader.node : "",
 			sizeof(shared->leader));
 	describe_lease(&shared->lease,
-				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 ?
+				   &elector->leases[elector->leases[ELECTOR_LEASE_LEADER].id != 0 || view->gate_open ?
 									ELECTOR_LEASE_LEADER : ELECTOR_LEASE_ALIVE]);
 	describe_rows(shared);
 	strlcpy(shared->etcd_token, elector_etcd_token(worker->etcd), sizeof(shared->etcd_token));

@@ -353,12 +353,13 @@ check_state(void)
 
 		/*
 		 * A copy under the same name, or a restored backup: what it led is
-		 * not its own (S9), and what it may have acknowledged since it does
-		 * not know (S10).
+		 * not its own (S9), and what it may have acknowledged, or promised,
+		 * since it does not know (S10, S8).
 		 */
 		state.caught_up = false;
 		if (!same)
 			state.instance[0] = '\0';
+		state.directory[0] = '\0';
 		elector_store_write_state(&state);
 		forget_work();
 		return;

@@ -58,6 +58,7 @@ char	   *elector_role_change_command = NULL;
 int			elector_role_change_timeout = 10000;
 int			elector_rejoin = ELECTOR_REJOIN_REWIND;
 bool		elector_slots = true;
+bool		elector_failsafe = true;
 int			elector_generation = 0;
 char	   *elector_upstream_term = NULL;
 char	   *elector_restore_command = NULL;
@@ -556,7 +557,7 @@ static const char *const checked_settings[] = {
 	"pg_elector.failover_cooldown", "pg_elector.drain_timeout", "pg_elector.maximum_lag",
 	"pg_elector.durability", "pg_elector.too_few_followers", "pg_elector.degrade_after",
 	"pg_elector.follower_timeout", "pg_elector.admin_roles", "pg_elector.rejoin",
-	"pg_elector.pgbouncer", "pg_elector.slots", "pg_elector.http_listen",
+	"pg_elector.pgbouncer", "pg_elector.slots", "pg_elector.failsafe", "pg_elector.http_listen",
 	"pg_elector.role_change_command", "pg_elector.role_change_timeout"
 };
 
@@ -710,6 +711,11 @@ elector_settings_define(void)
 							 "Whether this node keeps a replication slot for every other member, and follows by its own.",
 							 "Named \"" ELECTOR_SLOT_PREFIX "<node>\"; off drops them.",
 							 &elector_slots, true, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("pg_elector.failsafe",
+							 "Whether a leader that is without etcd goes on while enough members promise to elect nobody else.",
+							 "Off on a leader, it stops when its lease ends; off on another member, that one promises nothing.",
+							 &elector_failsafe, true, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 	define_outward_settings();
 	DefineCustomIntVariable("pg_elector.generation",

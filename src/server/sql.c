@@ -30,6 +30,7 @@
 
 PG_FUNCTION_INFO_V1(elector_fence);
 PG_FUNCTION_INFO_V1(elector_establish);
+PG_FUNCTION_INFO_V1(elector_promise);
 PG_FUNCTION_INFO_V1(elector_report);
 PG_FUNCTION_INFO_V1(elector_switchover);
 PG_FUNCTION_INFO_V1(elector_failover);
@@ -50,7 +51,7 @@ PG_FUNCTION_INFO_V1(elector_durability_rows);
 /* A switchover is waited for so long, unless it is said otherwise. */
 #define SWITCHOVER_BOUND_MS 60000
 
-/* So many calls are kept free for fences and orders. */
+/* So many calls are kept free for fences, orders and promises. */
 #define URGENT_CALLS 4
 
 static void
@@ -80,7 +81,8 @@ abandon_call(int code, Datum argument)
 static bool
 is_urgent(ElectorCallKind kind)
 {
-	return kind == ELECTOR_CALL_FENCE || kind == ELECTOR_CALL_ESTABLISH;
+	return kind == ELECTOR_CALL_FENCE || kind == ELECTOR_CALL_ESTABLISH ||
+		kind == ELECTOR_CALL_PROMISE;
 }
 
 static ElectorCall *
@@ -197,6 +199,25 @@ elector_establish(PG_FUNCTION_ARGS)
 	need_library();
 	answer = ask_worker(ELECTOR_CALL_ESTABLISH, text_to_cstring(PG_GETARG_TEXT_PP(0)),
 						10 * elector_fence_timeout, "establish this node");
+	if (answer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the elector of this node does not answer")));
+	PG_RETURN_TEXT_P(cstring_to_text(answer));
+}
+
+/*
+ * elector_promise(request text) returns text: promise the leader, which is without etcd,
+ * to elect nobody else for a while.
+ */
+Datum
+elector_promise(PG_FUNCTION_ARGS)
+{
+	char	   *answer;
+
+	need_library();
+	answer = ask_worker(ELECTOR_CALL_PROMISE, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+						elector_fence_timeout, "promise");
 	if (answer == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),

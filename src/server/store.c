@@ -7,8 +7,8 @@
  *
  * The trap: the worker calls this from its loop, and a slow disk delays it.
  * That is allowed where nothing is lost by it: a node writes here when it is
- * fenced, when it begins to follow, and before its gate opens, never while its
- * gate is open.
+ * fenced, when it promises, when it begins to follow, and before its gate opens; while
+ * its gate is open only when it has taken its leader key again.
  */
 #include "library.h"
 

@@ -1187,6 +1187,15 @@ sub wait_for_status
 		$timeout // 20, "elector_status of $node on $asked: $text");
 }
 
+# Forget a member that was killed, as soon as etcd knows that it is gone.
+sub remove_dead
+{
+	my ($self, $on, $node) = @_;
+	$self->poll_until(sub { $self->try_psql($on, "SELECT elector_remove_member('$node')")->{ok} },
+		60, "$node to be removed");
+	return;
+}
+
 # What a backend waits for; empty when for nothing.
 sub wait_event
 {

@@ -69,6 +69,12 @@ check_always(World *world)
 								world_name(open), (unsigned long long) open->opened_term,
 								world_name(server), (unsigned long long) server->opened_term);
 			open = server;
+
+			/* A restored etcd may have an older leader's key, and its lease lives on. */
+			if (server->opened_term < world->opened_term && !world->restored)
+				world_violation(world, "I3", "the gate of %s is open in term %llu, and was open elsewhere in term %llu",
+								world_name(server), (unsigned long long) server->opened_term,
+								(unsigned long long) world->opened_term);
 		}
 		else if (server->reads != 0 && reads_are_open(server))
 		{
@@ -156,7 +162,8 @@ check_choice(Server *server)
 	const Elector *elector = &server->elector;
 	const ElectorPeerView *chosen = &elector->view.peers[elector->plan.target];
 
-	if (strcmp(elector->cluster->term.heir, chosen->node) == 0)
+	if (strcmp(elector->cluster->term.heir, chosen->node) == 0 ||
+		(elector->view.request.present && elector->view.request.failover))
 		return;
 	for (int i = 0; i < elector->view.npeers; i++)
 	{
@@ -219,6 +226,14 @@ check_take(World *world, const Server *server, int64_t token, const ElectorTerm 
 
 	faults_moment(world, (Server *) server, MOMENT_TAKEN);
 	promises_take(world, server);
+	for (int i = 0; i < world->nservers; i++)
+	{
+		if (&world->servers[i] != server && gate_is_open(&world->servers[i]))
+			world_violation(world, "I4", "%s is established in term %llu while the gate of %s is open in term %llu",
+							world_name(server), (unsigned long long) after->term,
+							world_name(&world->servers[i]),
+							(unsigned long long) world->servers[i].opened_term);
+	}
 	if (after->term <= world->taken_term)
 		world_violation(world, "I3", "%s takes term %llu after term %llu", world_name(server),
 						(unsigned long long) after->term, (unsigned long long) world->taken_term);
@@ -311,6 +326,7 @@ check_open(World *world, const Server *server)
 						world_name(server), (unsigned long long) server->opened_term,
 						(unsigned long long) world->opened_term);
 	world->opened_term = server->opened_term;
+	world->opened_by = server;
 	if (server->phase != PHASE_PRIMARY && server->phase != PHASE_ORPHANED &&
 		server->phase != PHASE_STOPPING)
 		world_violation(world, "I5", "the gate of %s opens before its promotion has ended",
@@ -347,6 +363,7 @@ check_commit(World *world, const Server *server, ElectorLsn lsn)
 	const ElectorTerm *term = etcd_term(world);
 
 	world->counters.commits++;
+	world->counters.promised += server->elector.failsafe_since != 0;
 	promises_commit(world, server, lsn);
 	if (term != NULL && strcmp(term->instance, server->instance) == 0 && term->released)
 		world_violation(world, "I4", "%s acknowledges a commit after its word that its term is over",
@@ -365,6 +382,8 @@ check_commit(World *world, const Server *server, ElectorLsn lsn)
 void
 check_led(World *world)
 {
+	if (world->forsaken)
+		return;
 	for (int i = 0; i < world->nnodes; i++)
 	{
 		if (gate_is_open(&world->servers[i]))
@@ -421,7 +440,7 @@ check_calm(World *world)
 	const Server *who;
 	long long	bound = (long long) (world->bound / SEC);
 
-	if (check_is_well(world, &who))
+	if (check_is_well(world, &who) || world->forsaken)
 		return;
 	if (who == NULL)
 		world_violation(world, "I7", "no gate is open %lld s after the last fault (n1: %s)", bound,

@@ -236,6 +236,15 @@ apply(World *world, ElectorCluster *cluster, int key, const Kv *kv)
 				cluster->durability.mod_revision = kv->mod;
 			}
 			break;
+		case ELECTOR_KEY_FAILSAFE:
+			memset(&cluster->failsafe, 0, sizeof(cluster->failsafe));
+			if (kv->present)
+			{
+				cluster->failsafe = *(const ElectorFailsafe *) kv->value;
+				cluster->failsafe.present = true;
+				cluster->failsafe.mod_revision = kv->mod;
+			}
+			break;
 		case ELECTOR_KEY_SETTINGS:
 			memset(&cluster->settings, 0, sizeof(cluster->settings));
 			if (kv->present)
@@ -457,13 +466,13 @@ change_value(World *world, const ElectorChange *change, ElectorKey key)
 	const void *values[ELECTOR_KEYS] = {
 		&change->system, &change->member, &change->alive, &change->leader,
 		&change->election, &change->term, &change->request, &change->settings,
-		&change->durability, &change->history
+		&change->durability, &change->failsafe, &change->history
 	};
 	const size_t sizes[ELECTOR_KEYS] = {
 		sizeof(change->system), sizeof(change->member), sizeof(change->alive),
 		sizeof(change->leader), sizeof(change->election), sizeof(change->term),
 		sizeof(change->request), sizeof(change->settings),
-		sizeof(change->durability), sizeof(change->history)
+		sizeof(change->durability), sizeof(change->failsafe), sizeof(change->history)
 	};
 	void	   *copy = world_alloc(world, sizes[key]);
 
@@ -967,6 +976,8 @@ etcd_run(Server *server, const ElectorErrand *errand, bool program)
 	failure->member = member;
 	if (!world->etcd.up[member] && world->cut_to_etcd[server->index][member] == 0)
 		fails_at = now + world_transit(world);	/* refused */
+	if (errand->kind == ELECTOR_ERRAND_COMMIT && errand->deed == ELECTOR_DEED_FAILSAFE)
+		faults_moment(world, server, MOMENT_RECORDING);
 	if (program)
 		world_later(world, server, fails_at, request_fails, failure, 0);
 	else

@@ -30,6 +30,7 @@ typedef enum FaultKind
 	FAULT_RESTART,				/* pg_ctl restart */
 	FAULT_SWITCHOVER,			/* requested, at once or for later */
 	FAULT_CANCEL,				/* of a switchover */
+	FAULT_FAILOVER,				/* at an operator's word, whatever is lost */
 	FAULT_PAUSE,				/* of the cluster, by the operator */
 	FAULT_POLICY,				/* another one is set, on one node after the other */
 	FAULT_LAG,					/* a standby gets no WAL */
@@ -42,6 +43,9 @@ typedef enum FaultKind
 	FAULT_CUT_NODE,				/* from all other nodes and from etcd */
 	FAULT_CUT_ETCD,				/* from all of etcd */
 	FAULT_CUT_FROM_ETCD,		/* its answers do not come back */
+	FAULT_CUT_SITE,				/* several servers from etcd, and maybe from
+								 * the others */
+	FAULT_LEFT_ALONE,			/* first etcd goes, then the other servers */
 	FAULT_CUT_ETCD_MEMBER,
 	FAULT_ETCD_MEMBER,			/* is down */
 	FAULT_ETCD_ISOLATED,
@@ -72,6 +76,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_STOP] = "stopped",
 	[FAULT_RESTART] = "restarted",
 	[FAULT_SWITCHOVER] = "switchover requested",
+	[FAULT_FAILOVER] = "failover requested",
 	[FAULT_CANCEL] = "switchover canceled",
 	[FAULT_PAUSE] = "cluster paused",
 	[FAULT_POLICY] = "policy changed",
@@ -84,6 +89,8 @@ static const char *const names[FAULTS] = {
 	[FAULT_CUT_NODE] = "cut off",
 	[FAULT_CUT_ETCD] = "cut off from etcd",
 	[FAULT_CUT_FROM_ETCD] = "etcd's answers lost",
+	[FAULT_CUT_SITE] = "cut off together",
+	[FAULT_LEFT_ALONE] = "cut off from etcd, and later from its peers",
 	[FAULT_CUT_ETCD_MEMBER] = "cut off from a member of etcd",
 	[FAULT_ETCD_MEMBER] = "member of etcd down",
 	[FAULT_ETCD_ISOLATED] = "member of etcd isolated",
@@ -115,6 +122,7 @@ fault_describe(const World *world, const Fault *fault, char *text, size_t size)
 		[MOMENT_OPENED] = ", after an opening",
 		[MOMENT_RULE] = ", after a change of the rule",
 		[MOMENT_NAMES] = ", after names were loaded",
+		[MOMENT_RECORDING] = ", when it is recorded who has to promise",
 		[MOMENT_RELEASING] = ", after a stop"
 	};
 
@@ -142,7 +150,7 @@ duration(Chance *chance)
 static const struct
 {
 	int			count;
-	FaultKind	kinds[12];		/* one may be named twice */
+	FaultKind	kinds[17];		/* one may be named twice */
 }			themes[THEMES] =
 {
 	[THEME_LEASE] = {9, {FAULT_SLOW, FAULT_CUT_ETCD, FAULT_CUT_FROM_ETCD, FAULT_PAUSE_ELECTOR,
@@ -154,6 +162,10 @@ static const struct
 	[THEME_DURABILITY] = {12, {FAULT_LAG, FAULT_DOUBLE, FAULT_POLICY, FAULT_CUT_NODE, FAULT_POWER,
 	FAULT_DOUBLE_CUT, FAULT_LAG, FAULT_PAUSE_ELECTOR, FAULT_KILL_POSTMASTER, FAULT_CUT_PAIR,
 	FAULT_CUT_PEERS, FAULT_CUT_ETCD}},
+	[THEME_FAILSAFE] = {17, {FAULT_LEFT_ALONE, FAULT_LEFT_ALONE, FAULT_LEFT_ALONE,
+	FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_ETCD_DOWN,
+	FAULT_CUT_SITE, FAULT_POWER, FAULT_KILL_ELECTOR, FAULT_CUT_PAIR, FAULT_COPY, FAULT_CUT_ETCD,
+	FAULT_CRASH, FAULT_SLOW, FAULT_FAILOVER, FAULT_POLICY}},
 	[THEME_HANDOVER] = {8, {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
 	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}}
 };
@@ -177,6 +189,9 @@ how_long(const World *world, Chance *chance)
 {
 	if (world->theme == THEME_LEASE)
 		return chance_between(chance, 1, 3 * world->settings[0].lease_ttl);
+	if (world->theme == THEME_FAILSAFE)
+		return chance_between(chance, 1, (chance_one_in(chance, 2) ? 2 : 8) *
+							  world->settings[0].lease_ttl);
 	if (world->theme == THEME_DURABILITY && !chance_one_in(chance, 4))
 		return chance_between(chance, 200, chance_one_in(chance, 2) ? 8000 : 25000) * MS;
 	return duration(chance);
@@ -185,8 +200,10 @@ how_long(const World *world, Chance *chance)
 static ElectorTime
 how_much_later(const World *world, Chance *chance)
 {
-	if (world->theme == THEME_LEASE && !chance_one_in(chance, 4))
-		return chance_between(chance, 1, world->settings[0].lease_ttl);
+	if ((world->theme == THEME_LEASE || world->theme == THEME_FAILSAFE) &&
+		!chance_one_in(chance, 4))
+		return chance_between(chance, 1, (world->theme == THEME_LEASE ? 1 : 3) *
+							  world->settings[0].lease_ttl);
 	if (world->theme == THEME_DURABILITY && !chance_one_in(chance, 4))
 		return chance_between(chance, 1, chance_one_in(chance, 2) ? 800 : 6000) * MS;
 	if (chance_one_in(chance, 2))
@@ -200,7 +217,8 @@ faults_plan(World *world, Fault *faults)
 	Chance		chance = {world->seed * UINT64_C(0x9fb21c651e98df25) + 7};
 	bool		used[FAULTS];
 	int			count = (int) chance_between(&chance, 1, world->theme == THEME_LEASE ? 40 :
-											 world->theme == THEME_DURABILITY ? 25 : 14);
+											 world->theme == THEME_DURABILITY ||
+											 world->theme == THEME_FAILSAFE ? 25 : 14);
 	ElectorTime at = chance_between(&chance, 5, 30) * SEC;
 	int			nused = 0;
 	bool		meddled = false;
@@ -239,6 +257,13 @@ faults_plan(World *world, Fault *faults)
 			fault->a = -1;
 		fault->b = (int) chance_between(&chance, 0, world->nnodes - 1);
 		fault->amount = chance_between(&chance, 1, 100);
+		if (fault->kind == FAULT_CUT_SITE && chance_one_in(&chance, 4))
+		{
+			/* So soon that etcd's answer is lost. */
+			fault->moment = MOMENT_RECORDING;
+			fault->after = chance_between(&chance, 0, 3 * world->delay);
+			fault->a = -1;
+		}
 		at += how_much_later(world, &chance);
 	}
 
@@ -301,6 +326,24 @@ request_switchover(World *world, Server *server, int target, ElectorTime later)
 	if (can_be_asked(server) && elector_judge_switchover(&elector->view, name, &why) >= 0)
 		elector_request_switchover(elector, name,
 								   later == 0 ? 0 : elector->view.wall_ms + later / MS);
+}
+
+/* Where there is no leader, whoever can be asked is told to have one. */
+static void
+request_failover(World *world)
+{
+	for (int i = 0; i < world->nnodes; i++)
+	{
+		Server	   *server = &world->servers[i];
+		ElectorReason why;
+
+		if (can_be_asked(server) &&
+			elector_judge_failover(&server->elector.view, "", &why))
+		{
+			elector_request_failover(&server->elector, "");
+			return;
+		}
+	}
 }
 
 static void
@@ -457,6 +500,13 @@ copy_elsewhere(World *world, Server *server)
 
 	if (copy->exists || server->index == copy->index)
 		return;
+
+	/*
+	 * Where its original is cut off for long it may take the name over, and what it then
+	 * acknowledges is gone with it.  That is known, and no matter of promises.
+	 */
+	if (world->theme == THEME_FAILSAFE && world->synchronous)
+		return;
 	copy->exists = true;
 	copy->node = server->node;
 	copy->branch = server->branch;
@@ -468,6 +518,22 @@ copy_elsewhere(World *world, Server *server)
 	copy->seen_term = server->seen_term;
 	copy->seen_token = server->seen_token;
 	server_start(copy);
+}
+
+/*
+ * The copy goes.  If it has led last, what it had is gone with it, and an operator has to
+ * say who is to lead.
+ */
+static void
+forsake_copy(World *world)
+{
+	Server	   *copy = &world->servers[world->nnodes];
+
+	if (!copy->exists)
+		return;
+	world->forsaken = world->opened_by == copy;
+	server_kill(copy);
+	copy->exists = false;
 }
 
 /*
@@ -500,6 +566,79 @@ partition(World *world, const Fault *fault, Server *server, int by)
 		change_cut(&world->cut_to_etcd[server->index][i], by);
 		change_cut(&world->cut_from_etcd[server->index][i], by);
 	}
+}
+
+/* A site is cut off from etcd; with an odd b, from the other servers, too. */
+static void
+cut_site(World *world, const Fault *fault, const Server *server, int by)
+{
+	unsigned	site = (unsigned) fault->amount | 1u << server->index;
+
+	/* All but the one that joins late. */
+	if (fault->amount > 66)
+		site = (1u << (world->nnodes - 1)) - 1;
+
+	for (int i = 0; i < world->nservers; i++)
+	{
+		if ((site & 1u << i) == 0)
+			continue;
+		cut_etcd(world, i, by, true, true);
+		for (int j = 0; j < world->nservers && fault->b % 2 != 0; j++)
+		{
+			if ((site & 1u << j) != 0)
+				continue;
+			change_cut(&world->cut[i][j], by);
+			change_cut(&world->cut[j][i], by);
+		}
+	}
+}
+
+/*
+ * A leader that was without etcd for a while, and whose peers have answered it late, is
+ * alone from now on.  Some of them start anew at that moment.
+ */
+static void
+peers_leave(World *world, Server *none, void *payload, int64_t number)
+{
+	Server	   *server = &world->servers[number];
+	const Fault *fault = payload;
+
+	server->answers_late = 0;
+	server->left_alone++;
+	cut_peers(world, server->index, 1);
+	for (int i = 0; i < world->nnodes && fault->b % 2 == 0; i++)
+	{
+		if (i == server->index)
+			continue;
+		if (fault->amount % 2 == 0)
+			server_kill_elector(&world->servers[i]);
+		else
+			server_crash_in_place(&world->servers[i]);
+	}
+}
+
+static void
+leave_alone(World *world, const Fault *fault, Server *server, int by)
+{
+	ElectorTime lasts = fault->lasts;
+	Fault	   *copy;
+
+	cut_etcd(world, server->index, by, true, true);
+	if (by < 0)
+	{
+		if (server->left_alone > 0)
+			cut_peers(world, server->index, -1);
+		server->left_alone -= server->left_alone > 0;
+		return;
+	}
+	if (world->now + lasts > world->calm_at)
+		lasts = world->calm_at - world->now;
+	copy = malloc(sizeof(Fault));
+	*copy = *fault;
+	if (fault->amount % 3 != 0)
+		server->answers_late = world->settings[server->node].fence_timeout * 3 / 4;
+	world_later(world, NULL, world->now + lasts * fault->amount / 120, peers_leave, copy,
+				server->index);
 }
 
 /* Begin (+1) or end (-1) it. */
@@ -561,6 +700,9 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 				request_switchover(world, server, fault->amount % 2 ? fault->b : world->nnodes,
 								   fault->amount % 4 == 0 ? fault->amount * 100 * MS : 0);
 			break;
+		case FAULT_FAILOVER:
+			request_failover(world);
+			break;
 		case FAULT_CANCEL:
 			if (by > 0)
 				cancel_switchover(server);
@@ -608,6 +750,12 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 			break;
 		case FAULT_CUT_FROM_ETCD:
 			cut_etcd(world, server->index, by, false, true);
+			break;
+		case FAULT_CUT_SITE:
+			cut_site(world, fault, server, by);
+			break;
+		case FAULT_LEFT_ALONE:
+			leave_alone(world, fault, server, by);
 			break;
 		case FAULT_CUT_ETCD_MEMBER:
 			change_cut(&world->cut_to_etcd[server->index][member], by);
@@ -692,11 +840,8 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 		case FAULT_COPY:
 			if (by > 0)
 				copy_elsewhere(world, server);
-			else if (world->servers[world->nnodes].exists)
-			{
-				server_kill(&world->servers[world->nnodes]);
-				world->servers[world->nnodes].exists = false;
-			}
+			else
+				forsake_copy(world);
 			break;
 		case FAULTS:
 			break;
@@ -729,7 +874,8 @@ fault_begins(World *world, Server *actor, void *payload, int64_t number)
 	ElectorTime end = world->now + fault->lasts;
 
 	/* Most trouble with leases is the leader's. */
-	if (world->theme == THEME_LEASE && leader != NULL && fault->amount % 3 != 0)
+	if ((world->theme == THEME_LEASE || world->theme == THEME_FAILSAFE) && leader != NULL &&
+		fault->amount % 3 != 0)
 		server = &world->servers[leader->node[1] - '1'];
 	TRACE(world, server, "FAULT: %s (b=%d, %lld ms)", names[fault->kind], fault->b,
 		  (long long) (fault->lasts / MS));

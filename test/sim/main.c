@@ -61,6 +61,7 @@ add_counters(Counters *sum, const Counters *more)
 	sum->leaderships += more->leaderships;
 	sum->faults += more->faults;
 	sum->commits += more->commits;
+	sum->promised += more->promised;
 }
 
 static double
@@ -224,10 +225,11 @@ print_counters(const Found *all, double took, int jobs)
 {
 	const Counters *counters = &all->counters;
 
-	printf("# %lld worlds, %.1f simulated hours, %lld elections, %lld leaderships, %lld faults, %lld commits, %lld events\n",
+	printf("# %lld worlds, %.1f simulated hours, %lld elections, %lld leaderships, %lld faults, %lld commits, %lld without etcd, %lld events\n",
 		   (long long) all->worlds, (double) counters->time / 3.6e9,
 		   (long long) counters->elections, (long long) counters->leaderships,
 		   (long long) counters->faults, (long long) counters->commits,
+		   (long long) counters->promised,
 		   (long long) counters->events);
 	printf("# %.1f s; %.0f simulated hours per second of one core\n", took,
 		   (double) counters->time / 3.6e9 / took / jobs);
@@ -339,6 +341,20 @@ theme_of(const char *name)
 		{"FLUSHED_BEFORE_DROPPING", THEME_DURABILITY},
 		{"FLUSHED_BEFORE_OPENING", THEME_DURABILITY},
 		{"NAMES_BEFORE_PROMOTING", THEME_DURABILITY},
+		{"ALL_PROMISE", THEME_FAILSAFE},
+		{"PROMISE_FROM_ASKING", THEME_FAILSAFE},
+		{"PROMISE_MARGIN", THEME_FAILSAFE},
+		{"PROMISE_KEPT", THEME_FAILSAFE},
+		{"PROMISE_SURVIVES", THEME_FAILSAFE},
+		{"PROMISE_OF_THIS_TERM", THEME_FAILSAFE},
+		{"PROMISERS_FENCED", THEME_FAILSAFE},
+		{"ON_RECORD", THEME_FAILSAFE},
+		{"SAME_PROMISER", THEME_FAILSAFE},
+		{"RETAKEN_ALONE", THEME_FAILSAFE},
+		{"ASK_BOTH", THEME_FAILSAFE},
+		{"PROMISERS_INTERSECT", THEME_FAILSAFE},
+		{"PROMISE_BOTH_RULES", THEME_FAILSAFE},
+		{"CHANGED_UNDER_LEASE", THEME_FAILSAFE},
 	};
 
 	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)

@@ -31,6 +31,8 @@ typedef struct Message
 	{
 		ElectorFenceRequest fence;
 		ElectorOrder order;
+		ElectorPromiseRequest promise_request;
+		ElectorPromise promise;
 		ElectorAnswer answer;
 		ElectorReport report;
 	}			body;
@@ -83,6 +85,8 @@ port_note(void *world, const ElectorNote *note)
 		[ELECTOR_NOTE_ETCD_BACK] = "etcd is back",
 		[ELECTOR_NOTE_ETCD_REFUSED] = "etcd refused:",
 		[ELECTOR_NOTE_LEASE_ENDED] = "lease ended in etcd",
+		[ELECTOR_NOTE_FAILSAFE_BEGINS] = "leads by promises",
+		[ELECTOR_NOTE_FAILSAFE_ENDS] = "leads by promises no more:",
 		[ELECTOR_NOTE_KEY_REPAIRED] = "leader key repaired",
 		[ELECTOR_NOTE_FENCED] = "fenced",
 		[ELECTOR_NOTE_GATE_CLOSED] = "gate closed",
@@ -165,7 +169,7 @@ lose(Server *server, int node, bool refused)
 	World	   *world = server->world;
 	Peer	   *peer = &server->peers[node];
 	bool		urgent = peer->asked[ELECTOR_ASK_FENCE].wanted ||
-		peer->asked[ELECTOR_ASK_ESTABLISH].wanted;
+		peer->asked[ELECTOR_ASK_ESTABLISH].wanted || peer->asked[ELECTOR_ASK_PROMISE].wanted;
 
 	peer->busy = false;
 	peer->retry_at = world->now + (urgent ? URGENT_INTERVAL : RETRY_INTERVAL);
@@ -231,8 +235,8 @@ send_back(Server *server, const Message *message)
 		return;
 	copy = malloc(sizeof(Message));
 	*copy = *message;
-	world_elector_later(asker, world->now + server->stall + world_transit(world),
-						ports_answer, copy, server->node);
+	world_elector_later(asker, world->now + server->stall + world_transit(world) +
+						asker->answers_late, ports_answer, copy, server->node);
 }
 
 static void
@@ -253,6 +257,13 @@ fill_report(const Server *server, ElectorReport *report)
 	report->streaming = server->streaming && server->upstream_term != 0;
 	report->remembered = server->running ? server->elector.remembered : 0;
 	report->term = server->phase == PHASE_PRIMARY ? server->opened_term : server->upstream_term;
+}
+
+/* What it has promised is on the disk. */
+static void
+promise_is_kept(World *world, Server *server, void *payload, int64_t number)
+{
+	send_back(server, payload);
 }
 
 /* A question reaches the server that was asked. */
@@ -294,6 +305,21 @@ question_arrives(World *world, Server *server, void *payload, int64_t number)
 			server->calls[server->ncalls++] =
 				(Call) {message->from, message->number, message->body.fence};
 			elector_take_fence(&server->elector, &message->body.fence);
+			server_settle(server);
+			server_round_soon(server);
+			break;
+		case ELECTOR_ASK_PROMISE:
+			if (!server->running)
+				break;
+			elector_take_promise(&server->elector, &message->body.promise_request,
+								 &answer.body.promise);
+			if (!server->doomed)
+			{
+				Message    *copy = malloc(sizeof(Message));
+
+				*copy = answer;
+				world_later(world, server, world->now + server->stall, promise_is_kept, copy, 0);
+			}
 			server_settle(server);
 			server_round_soon(server);
 			break;
@@ -342,6 +368,8 @@ send_question(Server *server, int node, ElectorQuestion question)
 		message->body.fence = peer->asked[question].argument.fence;
 	else if (question == ELECTOR_ASK_ESTABLISH)
 		message->body.order = peer->asked[question].argument.order;
+	else if (question == ELECTOR_ASK_PROMISE)
+		message->body.promise_request = peer->asked[question].argument.promise;
 
 	/* Asked again, it arrives twice; only the first answer is taken. */
 	if (chance_one_in(&world->chance, 40))
@@ -395,6 +423,8 @@ port_ask(void *world, const char *name, ElectorQuestion question, const void *ar
 		peer->asked[question].argument.fence = *(const ElectorFenceRequest *) argument;
 	if (question == ELECTOR_ASK_ESTABLISH)
 		peer->asked[question].argument.order = *(const ElectorOrder *) argument;
+	if (question == ELECTOR_ASK_PROMISE)
+		peer->asked[question].argument.promise = *(const ElectorPromiseRequest *) argument;
 	if (question != ELECTOR_ASK_REPORT)
 		peer->retry_at = 0;
 	pump_peer(server, node);
@@ -858,7 +888,10 @@ ports_begin_elector(Server *server)
 
 	/* As restart.c: a copy does not know what its original did since (S10). */
 	if (state.present && (state.inode != now.inode || state.device != now.device))
+	{
 		state.caught_up = false;
+		state.directory[0] = '\0';
+	}
 	state.present = true;
 	state.system = 1;
 	strcpy(state.node, world->names[server->node]);

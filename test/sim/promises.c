@@ -215,6 +215,12 @@ check_all_there(World *world, const Server *server, const char *what)
 void
 promises_take(World *world, const Server *server)
 {
+	/* An operator has accepted that they are lost. */
+	if (strcmp(server->elector.order.reason, "failover") == 0)
+	{
+		for (int b = 0; b < world->nbranches; b++)
+			world->branches[b].promised = 0;
+	}
 	check_all_there(world, server, "takes the leader key");
 }
 

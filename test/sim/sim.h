@@ -169,6 +169,7 @@ typedef struct Asked
 	{
 		ElectorFenceRequest fence;
 		ElectorOrder order;
+		ElectorPromiseRequest promise;
 	}			argument;
 } Asked;
 
@@ -206,6 +207,8 @@ struct Server
 	uint32_t	life;			/* counts the starts of its processes */
 	ElectorTime paused_until;	/* the machine, clients and all */
 	ElectorTime elector_paused_until;
+	ElectorTime answers_late;	/* what peers answer comes so much later */
+	int			left_alone;		/* faults that have cut it off, at last */
 	uint64_t	boot;
 	uint64_t	directory;
 
@@ -322,6 +325,7 @@ typedef enum Moment
 	MOMENT_OPENED,
 	MOMENT_RULE,				/* another durability rule is in etcd */
 	MOMENT_NAMES,				/* and loaded */
+	MOMENT_RECORDING,			/* who has to promise is about to be recorded */
 	MOMENT_RELEASING,
 	MOMENTS
 } Moment;
@@ -335,6 +339,7 @@ typedef enum Theme
 	THEME_MEDDLING,
 	THEME_HANDOVER,
 	THEME_DURABILITY,
+	THEME_FAILSAFE,
 	THEMES
 } Theme;
 
@@ -369,7 +374,8 @@ typedef struct Counters
 	int64_t		elections;		/* locks taken */
 	int64_t		leaderships;	/* gates opened */
 	int64_t		faults;
-	int64_t		commits;		/* acknowledged */
+	int64_t		commits;		/* acknowledged ... */
+	int64_t		promised;		/* ... and by a leader without etcd */
 } Counters;
 
 struct World
@@ -415,11 +421,13 @@ struct World
 	ElectorTime open_bound;		/* and sooner a gate must be open */
 
 	/* for the checks */
-	uint64_t	opened_term;	/* newest term that was opened */
+	uint64_t	opened_term;	/* newest term that was opened ... */
+	const Server *opened_by;	/* ... and by whom */
 	uint64_t	taken_term;
 	ElectorTime acknowledged_at;	/* the newest commit */
 	ElectorTime well_since;		/* 0: it is not */
 	bool		restored;		/* a disk or etcd is not what it was */
+	bool		forsaken;		/* the last leader is gone for good */
 	uint64_t	released_term;	/* by the last leader's own word ... */
 	int			released_branch;	/* ... with all this */
 	ElectorLsn	released_lsn;

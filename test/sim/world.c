@@ -263,6 +263,7 @@ choose_settings(World *world)
 	bool		may_degrade = chance_one_in(chance, 4);
 	ElectorTime degrade_after = chance_between(chance, 0, 5000) * MS;
 	ElectorTime follower_timeout = chance_between(chance, 1, 40) * SEC;
+	bool		failsafe = !chance_one_in(chance, 4);
 	const char *policy;
 
 	world->theme = chance_one_in(chance, 3) ? THEME_ANY :
@@ -302,6 +303,7 @@ choose_settings(World *world)
 		settings->may_degrade = may_degrade;
 		settings->degrade_after = degrade_after;
 		settings->follower_timeout = follower_timeout;
+		settings->failsafe = failsafe;
 		snprintf(settings->durability, sizeof(settings->durability), "%s", policy);
 		snprintf(settings->zone, sizeof(settings->zone), "z%d", i % 3);
 	}
@@ -318,6 +320,28 @@ choose_settings(World *world)
 			world->settings[i].fence_timeout = 100 * MS;
 			world->settings[i].failover_cooldown = 0;
 			world->settings[i].cold_start_wait = 0;
+			world->settings[i].maximum_lag = -1;
+		}
+	}
+
+	if (world->theme == THEME_FAILSAFE)
+	{
+		/* Promises come and go, and there are few to give them. */
+		ElectorTime follower_timeout = chance_between(chance, 1, 20) * SEC;
+
+		ttl = chance_between(chance, 2, 4) * SEC;
+		margin = chance_one_in(chance, 2) ? ttl / 100 : ttl / 10;
+		if (margin < ttl / 10 && chance_one_in(chance, 2))
+			world->delay = chance_between(chance, 20, 60) * MS;
+		for (int i = 0; i < world->nnodes; i++)
+		{
+			world->settings[i].failsafe = true;
+			world->settings[i].lease_ttl = ttl;
+			world->settings[i].lease_margin = margin;
+			world->settings[i].fence_timeout = chance_between(chance, 1, 4) * 100 * MS;
+			world->settings[i].failover_cooldown = 0;
+			world->settings[i].cold_start_wait = chance_between(chance, 0, 3) * SEC;
+			world->settings[i].follower_timeout = follower_timeout;
 			world->settings[i].maximum_lag = -1;
 		}
 	}
@@ -365,6 +389,18 @@ static void
 first_start(World *world, Server *server, void *payload, int64_t number)
 {
 	server_start(server);
+}
+
+/* All at once, or the last one much later. */
+static ElectorTime
+joins_at(World *world, int node)
+{
+	ElectorTime at = chance_between(&world->chance, 1, 3000) * MS;
+
+	if (world->theme == THEME_FAILSAFE && node == world->nnodes - 1 &&
+		chance_one_in(&world->chance, 2))
+		at += chance_between(&world->chance, 1, 60) * SEC;
+	return at;
 }
 
 static void
@@ -422,8 +458,7 @@ world_run(World *world, uint64_t seed, const Fault *faults, int nfaults, Tracing
 		server->newest_timeline = 1;
 		server->exists = i < world->nnodes;
 		if (server->exists)
-			world_later(world, server, chance_between(&world->chance, 1, 3000) * MS,
-						first_start, NULL, 0);
+			world_later(world, server, joins_at(world, i), first_start, NULL, 0);
 	}
 	server_begin_clients(world);
 

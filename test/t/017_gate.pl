@@ -10,6 +10,7 @@ use Test::More;
 
 # Commits wait for a standby that does not exist, where a session wants that.
 my $cluster = ElectorCluster->new(nodes => 2, settings => {
+		'pg_elector.failsafe'     => 'off',
 		max_prepared_transactions => 10,
 		synchronous_standby_names => 'nobody',
 		synchronous_commit        => 'local' })->build;

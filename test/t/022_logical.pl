@@ -16,7 +16,7 @@ $outside->psql('n1', $_) foreach (
 	'CREATE TABLE published (n int PRIMARY KEY)',
 	'CREATE PUBLICATION everything FOR TABLE published');
 
-my $cluster = ElectorCluster->new(nodes => 2, settings => {%settings})->build;
+my $cluster = ElectorCluster->new(nodes => 2, settings => { %settings, 'pg_elector.failsafe' => 'off' })->build;
 my $term = $cluster->term('n1');
 $cluster->psql('n1', $_) foreach (
 	'CREATE TABLE published (n int PRIMARY KEY)',

@@ -1,7 +1,8 @@
 # Trouble with etcd that is no outage: one endpoint is silent or cut off, answers come
 # late, the network to it flaps, it loses its quorum, it changes its leader ten times
 # in a row.  No server restarts, the leader stays where that is safe, and the log has a
-# line for each change of state and no more.
+# line for each change of state and no more.  Where etcd does not confirm the lease in
+# time, the members' promises hold the gate open, and not one write is refused.
 use strict;
 use warnings;
 
@@ -99,9 +100,7 @@ begin(nodes => 3, etcd => 3, ttl => '4s', delays => 1, settings => { 'pg_elector
 mark();
 $cluster->delay_etcd(0, 2000);
 pass_time(30, 'etcd to be slow');
-unchanged('answers late by up to half the TTL', lines => 20, refusals => 1);
-my @acks = grep { $_->{node} eq 'n1' && $_->{sent} >= $since } $probers->acks;
-cmp_ok(scalar @acks, '>', 100, 'answers late by up to half the TTL: most of the time writes go on');
+unchanged('answers late by up to half the TTL', lines => 20);
 $cluster->delay_etcd(400, 600);
 pass_time(5, 'what was later to have come');
 mark();
@@ -119,7 +118,7 @@ foreach my $round (1 .. 8)
 	$cluster->heal("late-$_") foreach $cluster->members;
 	pass_time(1, 'the network to be back');
 }
-unchanged('the network flaps', lines => 16, refusals => 1);
+unchanged('the network flaps', lines => 16);
 
 # Longer than the TTL, while etcd itself lives and ends the lease: then somebody leads,
 # the one who is back first.
@@ -161,17 +160,13 @@ foreach my $round (1 .. 3)
 	$cluster->start_etcd;
 	$cluster->poll_until(sub { $cluster->is_leader('n1') }, 20, 'n1 to lead again');
 }
-unchanged('etcd comes and goes', lines => 3 * 6, refusals => 1);
+unchanged('etcd comes and goes', lines => 3 * 6);
 
 mark();
 $cluster->kill_etcd('e2', 'e3');
-my $refused = $probers->wait_for_close('n1', $since);
-my $after = int(($refused->{at} - $since) / 1000);
-cmp_ok($after, '<', 5000, "no quorum: writes stop before the lease can have ended ($after ms)");
-pass_time(6, 'more than the TTL');
-my $row = $cluster->status_of('n1', 'n1');
-is($row->{state}, 'closed', 'no quorum: the state says so');
-like($row->{detail}, qr/takes no writes until etcd has confirmed its lease again/, 'and what it waits for');
+$cluster->wait_for_status('n1', 'n1', { state => 'open', detail => qr/^leads by the members' promises since / });
+pass('no quorum: the leader leads by promises, and its status says so');
+pass_time(12, 'more than two TTLs');
 $cluster->start_etcd('e2', 'e3');
 $probers->wait_for_ack('n1', now_us());
 $cluster->poll_until(sub { $cluster->is_leader('n1') }, 20, 'n1 to lead again');
@@ -181,7 +176,7 @@ foreach my $node ($cluster->nodes)
 	is(scalar(grep { /LOG:  cannot use etcd: / } @lines), 1, "no quorum: one line in the log of $node");
 	is(scalar(grep { /LOG:  etcd can be used again, at / } @lines), 1, "and one when it is over");
 }
-unchanged('no quorum for a while', lines => 10, refusals => 1);
+unchanged('no quorum for a while', lines => 10);
 $probers->check('quorum lost');
 
 done_testing();

@@ -232,9 +232,15 @@ $cluster->cont_worker($follower);
 wait_for_http($cluster, $follower, '/follower', 200);
 
 #
-# etcd is gone: the gate closes, then the followers' reads, with all electors at work.
+# etcd is gone: the members' promises keep the leader.  Where failsafe is off the gate
+# closes, then the followers' reads, with all electors at work.
 #
 $cluster->kill_etcd;
+$cluster->wait_for_status($new, $new, { detail => qr/^leads by the members' promises/ });
+is(http_status($cluster, $new, $_), 200, "by promises: $_ of the leader") foreach qw(/leader /read-write /health);
+cmp_ok(http_ask($cluster, $new, '/leader')->{json}{lease_ms_left}, '>', 0, 'by promises: how long they last');
+is(http_status($cluster, $_, '/follower'), 200, "by promises: $_ is read from") foreach grep { $_ ne $new } $cluster->nodes;
+$cluster->reload_line($new, 'pg_elector.failsafe', 'off');
 wait_for_http($cluster, $new, '/leader', 503);
 is(http_status($cluster, $new, $_), 503, "without etcd: $_ of the last leader") foreach qw(/read-write /read-only /follower);
 is(http_ask($cluster, $new, '/leader')->{json}{role}, 'none', 'it has no role');
@@ -248,6 +254,7 @@ $cluster->start_etcd;
 wait_for_http($cluster, $new, '/leader', 200);
 wait_for_http($cluster, $_, '/follower?lag=1MB', 200) foreach grep { $_ ne $new } $cluster->nodes;
 check_paths($new, 'leader', 'etcd is back');
+$cluster->reload_line($new, 'pg_elector.failsafe', 'on');
 
 #
 # A standby that holds what the leader has not is none to read from.

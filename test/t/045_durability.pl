@@ -111,8 +111,12 @@ like($cluster->wait_for_status($followers[1], $followers[1], { detail => qr/comm
 	qr/"$followers[0]".*elector_failover/, 'the one that is left waits, and says for whom');
 is($cluster->leader(exclude => [ $leader, $followers[0] ]), undef, 'and does not lead');
 
-# Unless an operator gives it up.
-my $asked = $cluster->try_psql($followers[1], 'SELECT * FROM elector_failover()', timeout => 60);
+# Unless an operator gives it up, who knows that the old leader does not go on elsewhere.
+my $asked = $cluster->try_psql($followers[1], 'SELECT * FROM elector_failover(accept_data_loss => true)', timeout => 60);
+like($asked->{err}, qr/55000.*the old leader may go on without etcd.*elector_remove_member\(\)/, 'elector_failover() wants to know that the old leader is gone');
+is($cluster->leader(exclude => [ $leader, $followers[0] ]), undef, 'and does nothing');
+$cluster->remove_dead($followers[1], $leader);
+$asked = $cluster->try_psql($followers[1], 'SELECT * FROM elector_failover()', timeout => 60);
 like($asked->{err}, qr/55000.*acknowledged commits may be lost: \d+ bytes of WAL .* accept_data_loss => true/, 'elector_failover() says what may be lost');
 is($cluster->leader(exclude => [ $leader, $followers[0] ]), undef, 'and does nothing');
 is($cluster->try_psql($followers[1], "SET ROLE app; SELECT elector_failover(accept_data_loss => true)")->{sqlstate}, '42501', 'it is not for everybody');
@@ -201,6 +205,7 @@ $leader = $cluster->wait_for_leader;
 $cluster->kill_all($leader);
 $cluster->kill_all($followers[0]);
 $cluster->wait_for_status($followers[1], $followers[1], { detail => qr/commits may be on/ }, 30);
+$cluster->remove_dead($followers[1], $leader);
 $asked = $cluster->session($followers[1], user => 'postgres');
 $asked->send('SELECT elector_failover(accept_data_loss => true)');
 $row = $cluster->wait_for_status($followers[1], $followers[1], { role => 'leader', detail => qr/acknowledged the beginning/ });

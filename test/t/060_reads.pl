@@ -8,7 +8,7 @@ use ElectorCluster;
 use Test::More;
 
 my $cluster = ElectorCluster->new(nodes => 2, ttl => '20s', settings => {
-		'pg_elector.lease_margin' => '8s' })->build;
+		'pg_elector.lease_margin' => '8s', 'pg_elector.failsafe' => 'off' })->build;
 my $term = $cluster->term('n1');
 
 sub waits

@@ -10,6 +10,7 @@
  *		leader = absent				all of a record
  *		position = 3 0/5000			timeline and LSN
  *		gone_since = -200ms			a time, counted from the view's present
+ *		failsafe = n1/d1 n2/d2		the members on record, and their data directories
  *		peer n2: answer=fenced lsn=0/5000
  *		expect lock leader_gone		action and reason; then term=, target=, again=
  *
@@ -83,6 +84,8 @@ static const char *const case_actions[] = {
 	[ELECTOR_SET_NAMES] = "set_names",
 	[ELECTOR_BEGIN] = "begin",
 	[ELECTOR_CHANGE_RULE] = "change_rule",
+	[ELECTOR_SET_FAILSAFE] = "set_failsafe",
+	[ELECTOR_RETAKE] = "retake",
 	[ELECTOR_HANDOVER] = "handover",
 	[ELECTOR_CANCEL] = "cancel"
 };
@@ -127,6 +130,7 @@ typedef enum CaseKind
 	CASE_ANSWER,
 	CASE_REFUSAL,
 	CASE_RULE,					/* "any 1: n1 n2 n3" */
+	CASE_FAILSAFE,				/* "n1/d1 n2/d2", or absent */
 	CASE_RECORD					/* absent or present */
 } CaseKind;
 
@@ -201,6 +205,15 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("durability.degraded", durability.degraded, CASE_BOOL),
 	CASE_FIELD("durability.node", durability.node, CASE_TEXT),
 	CASE_FIELD("durability.term", durability.term, CASE_UINT64),
+	CASE_FIELD("failsafe", failsafe, CASE_FAILSAFE),
+	CASE_FIELD("asked", asked, CASE_FAILSAFE),
+	CASE_FIELD("asked_changing", asked_changing, CASE_BOOL),
+	CASE_FIELD("may_promise", may_promise, CASE_BOOL),
+	CASE_FIELD("lease_until", lease_until, CASE_TIME),
+	CASE_FIELD("promises_until", promises_until, CASE_TIME),
+	CASE_FIELD("gate_until", gate_until, CASE_TIME),
+	CASE_FIELD("promised_until", promised_until, CASE_TIME),
+	CASE_FIELD("fence_waits", fence_waits, CASE_BOOL),
 	CASE_FIELD("policy", policy, CASE_TEXT),
 	CASE_FIELD("policy_agreed", policy_agreed, CASE_BOOL),
 	CASE_FIELD("names", names, CASE_TEXT),
@@ -232,6 +245,8 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("remembered", remembered, CASE_UINT64),
 	CASE_FIELD("forgot_since", forgot_since, CASE_TIME),
 	CASE_FIELD("state.followed", state.followed, CASE_UINT64),
+	CASE_FIELD("state.directory", state.directory, CASE_TEXT),
+	CASE_FIELD("state.promised", state.promised, CASE_UINT64),
 	CASE_FIELD("promoting_term", promoting_term, CASE_UINT64),
 	CASE_FIELD("position", position, CASE_POSITION),
 	CASE_FIELD("upstream_term", upstream_term, CASE_UINT64),
@@ -272,6 +287,10 @@ static const CaseField case_peer_fields[] = {
 	CASE_PEER("passed_over", passed_over, CASE_BOOL),
 	CASE_PEER("answer", answer.kind, CASE_ANSWER),
 	CASE_PEER("instance", answer.instance, CASE_TEXT),
+	CASE_PEER("answer.directory", answer.directory, CASE_TEXT),
+	CASE_PEER("directory", directory, CASE_TEXT),
+	CASE_PEER("promised_until", promised_until, CASE_TIME),
+	CASE_PEER("promised_by", promised_by, CASE_TEXT),
 	CASE_PEER("kept_term", answer.kept_term, CASE_UINT64),
 	CASE_PEER("kept_timeline", answer.kept_timeline, CASE_UINT32),
 	CASE_PEER("timeline", answer.position.timeline, CASE_UINT32),
@@ -426,6 +445,26 @@ case_rule(ElectorCommitRule *rule, char *text)
 		snprintf(rule->members[rule->nmembers++].node, ELECTOR_NAME_SIZE, "%s", word);
 }
 
+/* "n1/d1 n2/d2" */
+static void
+case_failsafe(ElectorFailsafe *record, char *text)
+{
+	memset(record, 0, sizeof(*record));
+	record->present = strcmp(text, "absent") != 0;
+	for (char *rest, *word = record->present ? strtok_r(text, " ", &rest) : NULL;
+		 word != NULL; word = strtok_r(NULL, " ", &rest))
+	{
+		ElectorFailsafeMember *member = &record->members[record->nmembers++];
+		char	   *slash = strchr(word, '/');
+
+		if (slash == NULL)
+			case_error("no data directory:", word);
+		*slash = '\0';
+		snprintf(member->node, sizeof(member->node), "%s", word);
+		snprintf(member->directory, sizeof(member->directory), "%s", slash + 1);
+	}
+}
+
 static void
 case_set(const CaseField *field, char *base, char *value)
 {
@@ -477,6 +516,9 @@ case_set(const CaseField *field, char *base, char *value)
 			return;
 		case CASE_RULE:
 			case_rule(place, value);
+			return;
+		case CASE_FAILSAFE:
+			case_failsafe(place, value);
 			return;
 		case CASE_ANSWER:
 			*(ElectorAnswerKind *) place = (ElectorAnswerKind)

@@ -10,6 +10,7 @@
 #include <dirent.h>
 
 #include "cases.h"
+#include "core/failsafe.h"
 #include "tap.h"
 
 static const char *theme = "";
@@ -95,7 +96,9 @@ static void
 is_verdict(const ElectorView *view, uint64_t term, int64_t token,
 		   ElectorFenceVerdict expected, const char *what)
 {
-	is_int(elector_judge_fence(view, term, token), expected, "fence: %s", what);
+	ElectorFenceRequest request = {.term = term,.token = token};
+
+	is_int(elector_judge_fence(view, &request), expected, "fence: %s", what);
 }
 
 static void
@@ -129,6 +132,162 @@ check_fences(void)
 	is_verdict(&view, 5, 900, ELECTOR_FENCE_TERM_IN_USE, "not below the term it leads");
 	strcpy(view.leader.instance, "i0");
 	is_verdict(&view, 6, 900, ELECTOR_FENCE_OBEY, "what another instance led does not matter");
+}
+
+/* --- S8: promises --- */
+
+static void
+check_promising(void)
+{
+	ElectorView view = case_base("promiser")->view; /* follows n2 in term 5 */
+	ElectorPromiseRequest request = {.term = 5,.instance = "i2",.lasts_ms = 10000};
+
+	ok(elector_failsafe_may_promise(&view, &request), "promise: to the leader it follows");
+	view.known = false;
+	ok(elector_failsafe_may_promise(&view, &request), "promise: also without etcd");
+	view.recovering = false;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not as a primary");
+	view.recovering = true;
+	view.may_promise = false;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not if that is off");
+	view.may_promise = true;
+	view.ordered = true;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not when it was chosen");
+	view.ordered = false;
+	view.fence_waits = true;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not when a fence waits");
+	view.fence_waits = false;
+	view.state.caught_up = false;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not from a copy");
+	view.state.caught_up = true;
+	view.state.term = 6;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not when a newer term was obeyed");
+	view.fence_void = true;
+	ok(elector_failsafe_may_promise(&view, &request), "promise: unless the key was taken again since");
+	view.fence_void = false;
+	view.state.term = 5;
+	view.remembered = 6;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: nor heard of");
+	view.remembered = 5;
+	request.term = 4;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not for an older term");
+	request.term = 6;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: nor for one that it has not followed");
+	request.term = 5;
+	request.lasts_ms = 86400000;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not for ever");
+	request.lasts_ms = 10000;
+
+	view.known = true;
+	strcpy(view.leader.instance, "i0");
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not to another life of it");
+	view.leader.present = false;
+	ok(!elector_failsafe_may_promise(&view, &request), "promise: not when etcd says that the key is gone");
+}
+
+static void
+is_held(const ElectorView *view, uint64_t term, uint64_t over, ElectorFenceVerdict expected,
+		const char *what)
+{
+	ElectorFenceRequest request = {.term = term,.token = 900,.over = over};
+
+	is_int(elector_judge_fence(view, &request), expected, "promised: %s", what);
+}
+
+static void
+check_promised(void)
+{
+	ElectorView view = case_base("promised")->view; /* to n2, whose key is gone */
+
+	is_held(&view, 6, 4, ELECTOR_FENCE_PROMISED, "a fence has to wait");
+	is_held(&view, 9, 4, ELECTOR_FENCE_PROMISED, "whatever its term");
+	is_held(&view, 6, 5, ELECTOR_FENCE_OBEY, "not if the leader said that it is over");
+	view.known = false;
+	is_held(&view, 6, 4, ELECTOR_FENCE_PROMISED, "also without etcd");
+	view.known = true;
+	view.term.released = true;
+	is_held(&view, 6, 4, ELECTOR_FENCE_OBEY, "not if etcd has that word");
+	view.term.released = false;
+	view.term.term = 6;
+	is_held(&view, 7, 4, ELECTOR_FENCE_OBEY, "not if another led since");
+	view.term.term = 5;
+	view.now = view.promised_until;
+	is_held(&view, 6, 4, ELECTOR_FENCE_OBEY, "not when its time is over");
+}
+
+static void
+set_rule(ElectorCommitRule *rule, const char *policy)
+{
+	memset(rule, 0, sizeof(*rule));
+	snprintf(rule->policy, sizeof(rule->policy), "%s", policy);
+	for (int i = 0; i < 3; i++)
+		snprintf(rule->members[rule->nmembers++].node, ELECTOR_NAME_SIZE, "n%d", i + 1);
+}
+
+static void
+check_leading_by_promises(void)
+{
+	ElectorView view = case_base("without etcd")->view; /* n2 until +7s, n3 until +6s */
+	ElectorView changed;
+
+	is_int(elector_failsafe_until(&view), CASE_NOW + 6 * 1000000, "promises: until the soonest ends");
+
+	changed = view;
+	changed.peers[1].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), 0, "promises: all have to");
+	changed = view;
+	strcpy(changed.peers[1].promised_by, "d9");
+	is_int(elector_failsafe_until(&changed), 0, "promises: a copy's is none");
+	changed = view;
+	strcpy(changed.asked.members[changed.asked.nmembers].node, "n4");
+	strcpy(changed.asked.members[changed.asked.nmembers++].directory, "d4");
+	is_int(elector_failsafe_until(&changed), 0, "promises: of members that are gone, too");
+	changed = view;
+	changed.asked.nmembers = 1;
+	is_int(elector_failsafe_until(&changed), 0, "promises: nobody to promise is not all of them");
+	changed = view;
+	changed.asked.present = false;
+	is_int(elector_failsafe_until(&changed), 0, "promises: not without a record");
+	changed = view;
+	changed.may_promise = false;
+	is_int(elector_failsafe_until(&changed), 0, "promises: not if that is off");
+	changed = view;
+	changed.state.term = 7;
+	is_int(elector_failsafe_until(&changed), 0, "promises: not when it was fenced");
+	changed = view;
+	changed.gate_open = false;
+	is_int(elector_failsafe_until(&changed), 0, "promises: they open nothing");
+
+	/* Under a policy as many as make a commit durable. */
+	changed = view;
+	changed.durability.present = true;
+	set_rule(&changed.durability.rule, "any 1");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 7 * 1000000, "promises: under any 1, until the last ends");
+	changed.peers[1].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: under any 1 one will do");
+	changed.peers[2].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), 0, "promises: but none will not");
+	changed = view;
+	changed.durability.present = true;
+	set_rule(&changed.durability.rule, "any 2");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: under any 2, while both do");
+	changed.peers[1].promised_until = 0;
+	is_int(elector_failsafe_until(&changed), 0, "promises: under any 2 one is too few");
+	set_rule(&changed.durability.rule, "any 1");
+	changed.durability.changing = true;
+	set_rule(&changed.durability.next, "any 2");
+	is_int(elector_failsafe_until(&changed), 0, "promises: by both rules, while it changes");
+	set_rule(&changed.durability.next, "async");
+	is_int(elector_failsafe_until(&changed), 0, "promises: under async all have to");
+	changed = view;
+	changed.durability.present = true;
+	set_rule(&changed.durability.rule, "any 1");
+	strcpy(changed.asked.members[changed.asked.nmembers].node, "n2");
+	strcpy(changed.asked.members[changed.asked.nmembers++].directory, "d9");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: who may have either of two directories counts by none");
+	changed = view;
+	strcpy(changed.state.directory, "d9");
+	is_int(elector_failsafe_until(&changed), 0, "promises: who leads from another directory needs its own name's, too");
 }
 
 /* --- S10: orders, and who counts --- */
@@ -382,6 +541,7 @@ check_removal(void)
 {
 	ElectorView view = case_base("asked")->view;
 	ElectorPeerView *n3 = &view.peers[2];
+	ElectorReason why;
 
 	is_removed(&view, "n9", ELECTOR_BECAUSE_REMOVED_UNKNOWN, "of who is no member");
 	is_removed(&view, "n1", ELECTOR_BECAUSE_REMOVED_LEADS, "of the leader");
@@ -415,6 +575,23 @@ check_removal(void)
 	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of one in the next rule");
 	strcpy(view.durability.next.policy, "async");
 	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "where the rule is to be async");
+
+	/* That the old leader does not go on without etcd only an operator knows (S8). */
+	view.durability.changing = false;
+	view.durability.rule.nmembers = 2;
+	strcpy(view.durability.rule.members[1].node, "n3");
+	strcpy(view.term.node, "n3");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of the old leader, which nobody is to promise");
+	view.failsafe.present = true;
+	view.failsafe.nmembers = 1;
+	strcpy(view.failsafe.members[0].node, "n2");
+	strcpy(view.failsafe.members[0].directory, "d2");
+	strcpy(view.peers[1].directory, "d2");
+	is_removed(&view, "n3", ELECTOR_BECAUSE_REMOVED_COUNTS, "of the old leader, when who has to promise is there");
+	view.peers[1].alive = false;
+	is_removed(&view, "n3", ELECTOR_REASON_COUNT, "of the old leader, when who has to promise is not");
+	is_int(elector_judge_failover(&view, "", &why), false, "failover: not while the old leader may be promised");
+	is_int(why, ELECTOR_BECAUSE_MAY_BE_PROMISED, "failover: which it says");
 	view.known = false;
 	is_removed(&view, "n3", ELECTOR_BECAUSE_ETCD_UNKNOWN, "without etcd");
 }
@@ -476,6 +653,9 @@ main(int argc, char **argv)
 	check_removal();
 	check_coverage();
 	check_fences();
+	check_promising();
+	check_promised();
+	check_leading_by_promises();
 	check_orders();
 	check_counting();
 	check_positions();

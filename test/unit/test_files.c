@@ -26,6 +26,9 @@ make_state(ElectorState *state)
 	state->caught_up = true;
 	strcpy(state->instance, "0123456789abcdef0123456789abcdef");
 	strcpy(state->boot_id, "b");
+	strcpy(state->directory, "fedcba9876543210fedcba9876543210");
+	state->promised = 7;
+	state->promised_ms = INT64_MAX;
 	state->device = 2049;
 }
 

@@ -27,6 +27,7 @@ static ElectorMember member = {
 	.zone = "z\xc3\xbcrich",
 	.priority = INT32_MIN,
 	.candidate = true,
+	.directory = "0123456789abcdef0123456789abcdef",
 	.version = "1.0.0"
 };
 static ElectorAlive alive = {
@@ -95,6 +96,13 @@ static ElectorRequest request = {
 	.full = true
 };
 
+static ElectorFailsafe failsafe = {
+	.present = true,
+	.nmembers = 2,
+	.members = {{.node = "n1",.directory = "0123456789abcdef0123456789abcdef"},
+	{.node = "n2",.directory = "f"}}
+};
+
 #define KIND(name, Type) \
 	{#name, sizeof(Type), offsetof(Type, present), &name, \
 	(ToJson) elector_##name##_to_json, (FromJson) elector_##name##_from_json}
@@ -106,7 +114,8 @@ static const Kind kinds[] = {
 	KIND(election, ElectorElection),
 	KIND(term, ElectorTerm),
 	KIND(history, ElectorHistory),
-	KIND(request, ElectorRequest)
+	KIND(request, ElectorRequest),
+	KIND(failsafe, ElectorFailsafe)
 };
 
 #define NKINDS (sizeof(kinds) / sizeof(kinds[0]))

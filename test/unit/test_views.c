@@ -123,6 +123,7 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_SET_NAMES:
 		case ELECTOR_BEGIN:
 		case ELECTOR_CHANGE_RULE:
+		case ELECTOR_SET_FAILSAFE:
 		case ELECTOR_HANDOVER:
 		case ELECTOR_CANCEL:
 			return seen->holds;
@@ -140,6 +141,7 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_DEMOTE:
 		case ELECTOR_DROP_ORDER:
 		case ELECTOR_TAKE:
+		case ELECTOR_RETAKE:
 			return !seen->holds;
 		case ELECTOR_NOTE_BLOCKED:
 			return !seen->view->leader.present;
@@ -578,6 +580,8 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_SET_NAMES:
 		case ELECTOR_BEGIN:
 		case ELECTOR_CHANGE_RULE:
+		case ELECTOR_SET_FAILSAFE:
+		case ELECTOR_RETAKE:
 			return false;		/* not in these views */
 		case ELECTOR_PAUSE_CLIENTS:
 			view->handover.clients_paused = true;
