@@ -84,7 +84,7 @@ first_message(char *text)
 	return text;
 }
 
-char *
+char	   *
 elector_config_get(const ElectorOptions *options, const char *name, char **problem)
 {
 	char		out[VALUE_SIZE];

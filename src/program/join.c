@@ -324,7 +324,7 @@ configure(void *arg, const char *clone)
 	ElectorSetting settings[16 + ELECTOR_OPTION_SETTINGS_MAX];
 	int			count = make_settings(join, settings);
 	char	   *file = options.config_file ? pg_strdup(options.config_file) :
-		psprintf("%s/postgresql.conf", clone);
+	psprintf("%s/postgresql.conf", clone);
 	char	   *comment = psprintf("Set by \"pg_elector join\" for node \"%s\":", options.node);
 	char	   *libraries;
 	char	   *problem;
@@ -462,7 +462,7 @@ start_node(const Join *join)
 {
 	const ElectorOptions *options = &join->options;
 	char	   *log = options->log ? pg_strdup(options->log) :
-		psprintf("%s.log", options->data_directory);
+	psprintf("%s.log", options->data_directory);
 
 	if (!options->start)
 	{

@@ -75,7 +75,7 @@ elector_bin_directory(const char *argv0)
 }
 
 /* What a connection string says for a keyword; NULL: nothing. */
-char *
+char	   *
 elector_conninfo_value(const char *conninfo, const char *keyword)
 {
 	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
@@ -90,7 +90,7 @@ elector_conninfo_value(const char *conninfo, const char *keyword)
 	return value;
 }
 
-char *
+char	   *
 elector_conninfo_address(const char *conninfo)
 {
 	char	   *host = elector_conninfo_value(conninfo, "hostaddr");

@@ -111,7 +111,7 @@ wait_for_socket(PGconn *conn, short events, int64 deadline)
 }
 
 /* Not NULL; its status tells.  replication: for replication commands, not SQL. */
-PGconn *
+PGconn	   *
 elector_source_open(const ElectorSource *source, int bound, bool replication)
 {
 	const char *keywords[] = {"dbname", "password", "fallback_application_name",
@@ -154,7 +154,7 @@ elector_source_problem(PGconn *conn)
 }
 
 /* One query, one row; NULL if it failed or took too long. */
-PGresult *
+PGresult   *
 elector_source_query(PGconn *conn, const char *query, int bound)
 {
 	int64		deadline = milliseconds() + bound * INT64CONST(1000);
@@ -191,12 +191,12 @@ static bool
 look(PGconn *conn, ElectorSource *source, bool *recovering, bool *checkpointed)
 {
 	PGresult   *result = elector_source_query(conn,
-							 "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, timeline_id,"
-							 " CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE"
-							 " pg_catalog.substr(pg_catalog.pg_walfile_name("
-							 "pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END"
-							 " FROM pg_catalog.pg_control_system(),"
-							 " pg_catalog.pg_control_checkpoint()", QUERY_BOUND);
+											  "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, timeline_id,"
+											  " CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE"
+											  " pg_catalog.substr(pg_catalog.pg_walfile_name("
+											  "pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END"
+											  " FROM pg_catalog.pg_control_system(),"
+											  " pg_catalog.pg_control_checkpoint()", QUERY_BOUND);
 
 	if (result == NULL)
 		return false;

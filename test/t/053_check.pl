@@ -164,4 +164,41 @@ $cluster->poll_until(sub { check('n2')->{out} =~ /^warn +etcd grants no lease of
 	60, q{the check to name etcd's floor});
 pass(q{etcd's own floor of a lease});
 
+#
+# An etcd with certificates and users, found by the configuration or by options.
+#
+{
+	my $other = ElectorCluster->new(nodes => 1, tls => 1, auth => 1)->build;
+	my $pki   = $other->pki;
+	my $key   = $pki->key('client');
+	my $run   = sub { $other->run_on('n1', { timeout => 60 }, 'pg_elector', @_) };
+
+	my $result = $run->('check', '-D', $other->data('n1'));
+	is($result->{rc}, 0, 'TLS and a user: nothing to change') or diag("$result->{out}$result->{err}");
+	like($result->{out}, qr/^ok +pg_elector\.$_ is usable$/m, "TLS and a user: $_") foreach qw(etcd_ca_file etcd_cert_file etcd_key_file etcd_password_file);
+	is($run->('status', '-D', $other->data('n1'))->{rc}, 0, 'TLS and a user: status');
+	my @options = ('--cluster', 'orders', '--etcd', $other->endpoints, '--etcd-ca-file', $pki->cert('ca'),
+		'--etcd-cert-file', $pki->cert('client'), '--etcd-key-file', $key, '--etcd-user', 'elector',
+		'--etcd-password-file', $other->password_file('n1'));
+	is($run->('status', @options)->{rc}, 0, 'TLS and a user: status by options');
+	$result = $run->('status', @options[0 .. 9]);
+	is($result->{rc} >> 8, 1, 'without the user: an error');
+	like($result->{err}, qr/could not read cluster "orders" from etcd/, 'without the user: which says so');
+	unlike($result->{err}, qr/first-secret/, 'and shows no password');
+
+	chmod 0644, $key;
+	$result = $run->('check', '-D', $other->data('n1'));
+	is($result->{rc} >> 8, 1, 'a key that others may read');
+	like($result->{out}, qr/^FAIL +.*client\.key.*\n +Correct the file, or pg_elector\.etcd_key_file/m, 'is named');
+	chmod 0600, $key;
+
+	# The role's right is for another prefix.
+	$other->etcdctl('role', 'revoke-permission', 'elector', '--prefix=true', $other->prefix);
+	$other->etcdctl('role', 'grant-permission', 'elector', '--prefix=true', 'read', $other->prefix);
+	$result = $run->('check', '-D', $other->data('n1'));
+	is($result->{rc} >> 8, 1, 'a user that may only read');
+	like($result->{out}, qr/^FAIL +this node may not write to etcd: .*\n +etcd's user needs a role with: readwrite, --prefix=true, \/pg_elector\/orders\//m, 'is told what it needs');
+	$other->teardown;
+}
+
 done_testing();
