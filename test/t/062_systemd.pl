@@ -23,15 +23,25 @@ plan skip_all => 'there are no control groups for systemd' unless defined $root;
 my $group = "$root/elector-test-$$";
 plan skip_all => "could not create control group $group: $!" unless mkdir $group;
 
+# The processes of a group end with its process 1, and are gone a moment later.
+my %machine;
+
 sub remove_groups
 {
 	my ($directory) = @_;
 	foreach my $inner (grep { -d } glob("$directory/*")) { remove_groups($inner) }
-	rmdir $directory;
-	return;
+	return rmdir $directory;
 }
 
-END { remove_groups($group) if defined $group && -d $group }
+END
+{
+	local $?;
+	if (defined $group && -d $group)
+	{
+		kill_and_wait('KILL', grep { defined } values %machine);
+		eval { poll_until(sub { remove_groups($group) }, 10, 'the control group to be empty') };
+	}
+}
 
 my $cluster = ElectorCluster->new(nodes => 3)->build;
 my $base    = $cluster->base;
@@ -61,7 +71,6 @@ write_file("$base/units/$_.target", "[Unit]\nDefaultDependencies=no\nAllowIsolat
 #
 # A machine, so to say: the network of a node, and process 1.
 #
-my %machine;
 sub boot
 {
 	my ($node) = @_;
