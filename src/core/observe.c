@@ -213,6 +213,7 @@ observe_etcd(Elector *elector, ElectorView *view)
 	observe_durability(elector, view);
 	elector_failsafe_copy(&view->failsafe, &cluster->failsafe);
 	elector_failsafe_copy(&view->asked, &elector->asked);
+	elector_failsafe_copy(&view->surely, &elector->surely);
 	view->asked_changing = elector->changing_from != -1;
 	view->refusal = find_refusal(elector, self);
 	view->registered = is_registered(elector, self);
