@@ -430,7 +430,7 @@ is_over(const ElectorView *view, bool foretold)
 		return true;
 
 	/* What the forgotten leadership had on record nobody knows (S15). */
-	if (view->forgot_since != 0 && ELECTOR_RULE(RESTORED_FENCED))
+	if (view->forgot_since != 0)
 		return foretold || all_fenced(view);
 	if (!view->failsafe.present || old_leader_out(view, foretold))
 		return true;
