@@ -61,6 +61,7 @@ CREATE FUNCTION elector_history_rows(
     OUT term bigint, OUT leader text, OUT elector text, OUT timeline integer,
     OUT lsn pg_lsn, OUT reason text, OUT revoked text, OUT note text,
     OUT began_at timestamptz, OUT opened_at timestamptz,
+    OUT blocked text, OUT blocked_at timestamptz, OUT blocked_until timestamptz,
     OUT pause_ms integer, OUT notice_ms integer, OUT lock_ms integer,
     OUT revoke_ms integer, OUT choose_ms integer, OUT establish_ms integer,
     OUT promote_ms integer, OUT open_ms integer)
@@ -81,6 +82,9 @@ COMMENT ON COLUMN elector_history.revoked IS 'how the leadership before was prov
 COMMENT ON COLUMN elector_history.note IS 'what an operator should know, for instance that rows may be missing';
 COMMENT ON COLUMN elector_history.began_at IS 'when leadership was won in etcd';
 COMMENT ON COLUMN elector_history.opened_at IS 'when writes were taken; NULL if they never were';
+COMMENT ON COLUMN elector_history.blocked IS 'why no election might begin when it was over: cooldown (pg_elector.failover_cooldown) or paused; null: none was blocked';
+COMMENT ON COLUMN elector_history.blocked_at IS 'when the first one was';
+COMMENT ON COLUMN elector_history.blocked_until IS 'when it may begin; null where that takes an elector_resume()';
 COMMENT ON COLUMN elector_history.pause_ms IS 'for how long nobody took writes, in milliseconds: the sum of the phases; NULL if one of them is not known';
 COMMENT ON COLUMN elector_history.notice_ms IS 'from the end of writes, in a planned change, or the last sign of the old leader until it was seen that there is none, in milliseconds';
 COMMENT ON COLUMN elector_history.lock_ms IS 'from there until the election lock was held, in milliseconds';

@@ -101,6 +101,7 @@ register_member(Elector *elector)
 
 	elector_copy(change.alive.node, settings->node, ELECTOR_NAME_SIZE);
 	elector_copy(change.alive.instance, elector->instance, ELECTOR_INSTANCE_SIZE);
+	change.alive.misses = elector->misses;
 	elector_change_if_created(&change, ELECTOR_KEY_ALIVE,
 							  self != NULL && self->alive.present ?
 							  self->alive.create_revision : 0);
@@ -296,8 +297,8 @@ act_cancel(Elector *elector, const ElectorPlan *plan)
 	elector_refuse_request(elector, elector_reason_sentence(plan->reason));
 }
 
-int64_t
-elector_request_switchover(Elector *elector, const char *target, int64_t at)
+static int64_t
+request_switchover(Elector *elector, const char *target, int64_t at, bool full)
 {
 	const ElectorView *view = &elector->view;
 	ElectorChange change;
@@ -308,11 +309,46 @@ elector_request_switchover(Elector *elector, const char *target, int64_t at)
 	change.request.id = view->now;
 	change.request.term = view->leader.term;
 	change.request.at = at;
+	change.request.full = full;
 	elector_change_if_created(&change, ELECTOR_KEY_LEADER, view->leader.create_revision);
 	elector_change_if_modified(&change, ELECTOR_KEY_REQUEST, view->request.mod_revision);
 	elector_change_put(&change, ELECTOR_KEY_REQUEST, 0);
 	elector_act_commit(elector, ELECTOR_DEED_REQUEST, &change);
 	return change.request.id;
+}
+
+int64_t
+elector_request_switchover(Elector *elector, const char *target, int64_t at)
+{
+	return request_switchover(elector, target, at, false);
+}
+
+/* Whether there is somebody who is better off shows when it is prepared. */
+static void
+act_ask_change(Elector *elector)
+{
+	elector->wal_full_asked = elector->view.now;
+	request_switchover(elector, "", 0, true);
+}
+
+/* In the entry of the last leadership, which nobody else writes to any more. */
+static void
+act_note_blocked(Elector *elector, const ElectorPlan *plan)
+{
+	const ElectorView *view = &elector->view;
+	ElectorChange change;
+
+	elector_change_init(&change);
+	change.history = elector->cluster->history;
+	elector_copy(change.history.blocked, elector_reason_name(plan->reason),
+				 sizeof(change.history.blocked));
+	change.history.blocked_at = view->wall_ms;
+	change.history.blocked_until = plan->reason == ELECTOR_BECAUSE_COOLDOWN ?
+		view->term.opened_at + view->failover_cooldown / 1000 : 0;
+	elector_change_if_created(&change, ELECTOR_KEY_LEADER, 0);
+	elector_change_if_modified(&change, ELECTOR_KEY_TERM, view->term.mod_revision);
+	elector_change_put(&change, ELECTOR_KEY_HISTORY, 0);
+	elector_act_commit(elector, ELECTOR_DEED_HISTORY, &change);
 }
 
 int64_t
@@ -534,6 +570,7 @@ committed(Elector *elector, ElectorDeed deed, const ElectorErrandResult *result)
 		case ELECTOR_DEED_REMOVE:
 		case ELECTOR_DEED_BEGIN:
 		case ELECTOR_DEED_RULE:
+		case ELECTOR_DEED_HISTORY:
 			break;
 	}
 }
@@ -585,6 +622,13 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 		case ELECTOR_RESIGN:
 			elector_act_resign(elector);
 			break;
+		case ELECTOR_LAPSE:
+			elector_close_gate(elector);
+			elector->lapsed = true;
+			break;
+		case ELECTOR_ASK_CHANGE:
+			act_ask_change(elector);
+			break;
 		case ELECTOR_RELEASE:
 			elector_act_release(elector);
 			break;
@@ -615,6 +659,9 @@ elector_act(Elector *elector, const ElectorPlan *plan)
 			break;
 		case ELECTOR_EXPIRE:
 			elector_act_expire(elector);
+			break;
+		case ELECTOR_NOTE_BLOCKED:
+			act_note_blocked(elector, plan);
 			break;
 		case ELECTOR_FENCE:
 			elector_act_fence(elector, plan);

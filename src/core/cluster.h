@@ -29,6 +29,7 @@ typedef struct ElectorCluster
 	ElectorRequest request;
 	ElectorClusterSettings settings;
 	ElectorDurability durability;
+	ElectorHistory history;		/* the newest entry */
 	ElectorFailsafe failsafe;
 	int			nnodes;
 	ElectorNode nodes[ELECTOR_MEMBERS_MAX];

@@ -41,6 +41,9 @@
  */
 #define ACKNOWLEDGE_BOUND SECONDS(60)
 
+/* How often a leader whose WAL volume is full asks whether another is better off. */
+#define WAL_FULL_INTERVAL SECONDS(60)
+
 /* How often the lease of a silent leader is looked at ... */
 #define LEASE_WATCH_INTERVAL ((ElectorTime) 25000)
 
@@ -213,6 +216,47 @@ open_bound(const ElectorView *view)
 	return 0;
 }
 
+static bool
+anybody_else(const ElectorView *view)
+{
+	for (int i = 0; i < view->npeers; i++)
+	{
+		if (i != view->self && view->peers[i].alive)
+			return true;
+	}
+	return false;
+}
+
+/* An open leadership that serves nobody, though another node might. */
+static bool
+decide_giving_up(const ElectorView *view, ElectorPlan *plan)
+{
+	if (view->paused && ELECTOR_RULE(PAUSE_HOLDS))
+		return false;
+
+	/*
+	 * Neither the end of what is being committed nor our word can be waited for:
+	 * both may need the disk.
+	 */
+	if (view->disk_stuck && anybody_else(view))
+	{
+		*plan = elector_plan(view, ELECTOR_LAPSE, ELECTOR_BECAUSE_DISK_STUCK);
+		return true;
+	}
+	if (elector_durability_cut_off(view))
+	{
+		*plan = elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_CUT_OFF);
+		return true;
+	}
+	if (view->wal_full && !view->held && !elector_is_requested(view) && anybody_else(view) &&
+		(view->wal_full_asked == 0 || view->now >= view->wal_full_asked + WAL_FULL_INTERVAL))
+	{
+		*plan = elector_plan(view, ELECTOR_ASK_CHANGE, ELECTOR_BECAUSE_WAL_FULL);
+		return true;
+	}
+	return false;
+}
+
 /*
  * Those who have promised have done so by what was on record.  It is not changed before the
  * gate is open by the lease alone (S8).
@@ -241,6 +285,16 @@ decide_leading(const ElectorView *view)
 	ElectorFailsafe promisers;
 	ElectorPlan durability;
 	ElectorPlan failsafe;
+	ElectorPlan plan;
+
+	if (view->lapsed && view->disk_stuck)
+		return elector_plan_wait(view, ELECTOR_BECAUSE_DISK_STUCK, 0);
+	if (view->lapsed)
+		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_DISK_STUCK);
+
+	/* The gate is closed by now, and the last commits may still be ending. */
+	if (view->cut_off)
+		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_CUT_OFF);
 
 	if (view->state.term > view->leader.term && ELECTOR_RULE(OPEN_IN_TIME))
 		return elector_plan(view, ELECTOR_RESIGN, ELECTOR_BECAUSE_FENCED_ABOVE);
@@ -310,6 +364,9 @@ decide_leading(const ElectorView *view)
 	/* Nor does it let anybody follow who was not there when we began. */
 	if (recorded && !view->term.begun)
 		return elector_plan(view, ELECTOR_BEGIN, ELECTOR_BECAUSE_PROMOTED);
+
+	if (decide_giving_up(view, &plan))
+		return plan;
 
 	/* A switchover may be scheduled for tomorrow; while clients wait for one, it goes first. */
 	durability = under_lease(view, elector_durability_plan(view, &record));

@@ -16,6 +16,8 @@ typedef enum ElectorAction
 	ELECTOR_REGISTER,			/* enter system, members/, alive/ */
 	ELECTOR_CLOSE,				/* close the gate */
 	ELECTOR_RESIGN,				/* give up our leader key, in our own words */
+	ELECTOR_LAPSE,				/* close the gate, and let the lease end */
+	ELECTOR_ASK_CHANGE,			/* request a switchover ourselves */
 	ELECTOR_RELEASE,			/* give up a dead predecessor's leader key */
 	ELECTOR_FREEZE,				/* follow nobody; find our own position */
 	ELECTOR_FOLLOW,				/* stream from the leader */
@@ -28,6 +30,7 @@ typedef enum ElectorAction
 								 * the last one, lives */
 	ELECTOR_EXPIRE,				/* revoke the leader's lease, whose time is
 								 * over */
+	ELECTOR_NOTE_BLOCKED,		/* record that no election may begin, and why */
 	ELECTOR_FENCE,				/* fence all members for plan.term */
 	ELECTOR_ESTABLISH,			/* tell plan.target to establish itself */
 	ELECTOR_DROP_ORDER,			/* forget that an elector chose us */

@@ -324,6 +324,43 @@ elector_look_again(const ElectorView *view, ElectorTime since)
 	return view->now + (interval < LOOK_LATEST ? interval : LOOK_LATEST);
 }
 
+/* Could those that miss the leader lead among themselves, and find all commits there? */
+static bool
+replaced_under(const ElectorView *view, const ElectorCommitRule *rule)
+{
+	bool		there[ELECTOR_MEMBERS_MAX] = {false};
+	bool		absent[ELECTOR_MEMBERS_MAX];
+
+	for (int i = 0; i < view->npeers; i++)
+	{
+		int			member = find_member(rule, view->peers[i].node);
+
+		if (member >= 0 && i != view->self)
+			there[member] = view->peers[i].alive && view->peers[i].misses == view->leader.term;
+	}
+	for (int i = 0; i < rule->nmembers; i++)
+		absent[i] = !there[i];
+	if (suffices(rule, view->node, absent, true))
+		return false;
+	for (int i = 0; i < rule->nmembers; i++)
+	{
+		if (there[i] && elector_rule_suffices(rule, rule->members[i].node, there))
+			return true;
+	}
+	return false;
+}
+
+bool
+elector_durability_cut_off(const ElectorView *view)
+{
+	const ElectorDurability *record = &view->durability;
+
+	return !is_async(record) && view->unserved_since != 0 &&
+		view->now >= view->unserved_since + view->lease_ttl &&
+		replaced_under(view, &record->rule) &&
+		(!record->changing || replaced_under(view, &record->next));
+}
+
 /* The members that would be needed and are not there; false if there are any. */
 static bool
 is_safe_under(const ElectorView *view, const ElectorCommitRule *rule, char *missing, size_t size)

@@ -68,6 +68,12 @@ extern bool elector_durability_may_open(const ElectorView *view);
  */
 extern bool elector_durability_safe(const ElectorView *view, char *missing, size_t size);
 
+/*
+ * Do this leader's commits wait, while members do not reach it that could do without it:
+ * revoke it, and acknowledge each other's?
+ */
+extern bool elector_durability_cut_off(const ElectorView *view);
+
 /* When to look again for what followers are waited for since then. */
 extern ElectorTime elector_look_again(const ElectorView *view, ElectorTime since);
 

@@ -361,6 +361,8 @@ may_begin(const ElectorView *view, ElectorReason *reason, ElectorTime *again)
 
 		*reason = elector_is_requested(view) && view->request.term == term->term ?
 			ELECTOR_BECAUSE_HANDED_OVER : ELECTOR_BECAUSE_STOPPED;
+		if (*reason == ELECTOR_BECAUSE_HANDED_OVER && view->request.full)
+			*reason = ELECTOR_BECAUSE_LEADER_FULL;
 		if (is_ready_heir(view))
 			return true;
 		if (view->now < noticed + HEIR_BOUND && heir >= 0 &&
@@ -605,6 +607,12 @@ elector_decide_election(const ElectorView *view)
 	if (view->election.present)
 		return elector_plan_wait(view, ELECTOR_BECAUSE_ELECTION_ELSEWHERE, 0);
 	if (!may_begin(view, &reason, &again))
+	{
+		/* Who asks later why nothing happened shall know. */
+		if ((reason == ELECTOR_BECAUSE_COOLDOWN || reason == ELECTOR_BECAUSE_PAUSED) &&
+			view->unblocked)
+			return elector_plan(view, ELECTOR_NOTE_BLOCKED, reason);
 		return elector_plan_wait(view, reason, again);
+	}
 	return elector_plan(view, ELECTOR_LOCK, reason);
 }

@@ -96,6 +96,9 @@ typedef struct ElectorServer
 	uint64_t	upstream_term;	/* leadership whose stream is allowed; 0: none */
 	uint64_t	opened_term;	/* the gate was opened for it; 0: not.  Outlives
 								 * the elector, not the postmaster */
+	bool		disk_stuck;		/* a write has been under way for too long, or has
+								 * failed */
+	bool		wal_full;		/* there is no room for another WAL segment */
 
 	/* a standby that streams */
 	bool		streaming;
@@ -294,6 +297,9 @@ typedef struct Elector
 	uint64_t	promoting_term; /* the server was told to be promoted for it */
 	ElectorTime promoted_at;
 	bool		gate_open;
+	bool		lapsed;			/* the lease is not renewed any more */
+	bool		cut_off;		/* it is given up because of that */
+	ElectorTime wal_full_asked;	/* somebody else was asked for, then */
 	ElectorTime gate_until;		/* what it was set to last; 0: closed */
 	ElectorLsn	barrier;		/* end of WAL when the term began on this server;
 								 * 0: it has not */
@@ -346,6 +352,8 @@ typedef struct Elector
 	uint64_t	last_second_raft_term;	/* ... in this one */
 	ElectorTime rejoin_after;
 	bool		stopping;
+	uint64_t	misses;			/* the leader of this term does not answer; 0: none
+								 * is missed */
 
 	/* the election this node runs */
 	ElectorTime lock_since;

@@ -436,6 +436,8 @@ elector_act_resign(Elector *elector)
 	ElectorLeadership leadership;
 	ElectorChange change;
 
+	if (elector->plan.reason == ELECTOR_BECAUSE_CUT_OFF)
+		elector->cut_off = true;
 	elector_close_gate(elector);
 	if (!elector->ports->drained(elector->world))
 	{
@@ -448,6 +450,10 @@ elector_act_resign(Elector *elector)
 	leadership.create_revision = leader->create_revision;
 	elector_change_release(&change, elector->cluster, &leadership, NULL, -1);
 	elector_act_commit(elector, ELECTOR_DEED_RESIGN, &change);
+
+	/* Those that could do without us go first. */
+	if (elector->cut_off)
+		elector->backoff_until = elector->view.now + 2 * elector->view.lease_ttl;
 }
 
 void

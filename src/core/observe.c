@@ -105,6 +105,8 @@ observe_server(Elector *elector, ElectorView *view)
 	}
 	view->gate_open = elector->gate_open;
 	view->stopping = elector->stopping;
+	view->disk_stuck = server->disk_stuck;
+	view->wal_full = server->wal_full;
 	view->rejoin_after = elector->rejoin_after;
 }
 
@@ -125,6 +127,29 @@ find_refusal(const Elector *elector, const ElectorNode *self)
 	return ELECTOR_REFUSAL_NONE;
 }
 
+/*
+ * Who does not hear of the leader says so, for the leader to know that it is cut off
+ * (elector_durability_cut_off).
+ */
+static uint64_t
+find_missed(const Elector *elector)
+{
+	const ElectorCluster *cluster = elector->cluster;
+	const ElectorLeader *leader = &cluster->leader;
+	const ElectorNode *self = elector_cluster_node(cluster, elector->settings.node);
+	ElectorTime silent;
+
+	if (!leader->present || strcmp(leader->node, elector->settings.node) == 0)
+		return 0;
+	silent = elector->ports->silent_since(elector->world, leader->node);
+	if (silent == 0)
+		return 0;
+	if (self != NULL && self->alive.misses == leader->term)
+		return leader->term;
+	return elector->ports->now(elector->world) >= silent + elector->settings.lease_ttl / 2 ?
+		leader->term : 0;
+}
+
 /* Is what etcd has of this node what it would write now? */
 static bool
 is_registered(const Elector *elector, const ElectorNode *self)
@@ -135,6 +160,7 @@ is_registered(const Elector *elector, const ElectorNode *self)
 	return self != NULL && self->alive.present && lease != 0 &&
 		self->alive.lease == lease &&
 		strcmp(self->alive.instance, elector->instance) == 0 &&
+		self->alive.misses == elector->misses &&
 		self->member.present &&
 		strcmp(self->member.conninfo, settings->conninfo) == 0 &&
 		strcmp(self->member.zone, settings->zone) == 0 &&
@@ -211,11 +237,14 @@ observe_etcd(Elector *elector, ElectorView *view)
 	view->paused = cluster->settings.paused;
 	view->held = elector_find_hold(&cluster->settings, view->leader.term, view->wall_ms, 0) >= 0;
 	observe_durability(elector, view);
+	view->unblocked = cluster->history.present && cluster->history.blocked[0] == '\0' &&
+		cluster->history.term == cluster->term.term;
 	elector_failsafe_copy(&view->failsafe, &cluster->failsafe);
 	elector_failsafe_copy(&view->asked, &elector->asked);
 	elector_failsafe_copy(&view->surely, &elector->surely);
 	view->asked_changing = elector->changing_from != -1;
 	view->refusal = find_refusal(elector, self);
+	elector->misses = find_missed(elector);
 	view->registered = is_registered(elector, self);
 
 	if (!view->known)
@@ -277,6 +306,7 @@ observe_peers(Elector *elector, ElectorView *view)
 		memset(peer, 0, sizeof(*peer));
 		elector_copy(peer->node, node->member.node, sizeof(peer->node));
 		peer->alive = node->alive.present;
+		peer->misses = node->alive.misses;
 		elector_copy(peer->zone, node->member.zone, sizeof(peer->zone));
 		elector_copy(peer->directory, node->member.directory, sizeof(peer->directory));
 		if (elector->leader_revision != 0 && said->promised_term == elector->leader_term)
@@ -342,6 +372,9 @@ elector_observe(Elector *elector)
 	observe_server(elector, view);
 	observe_etcd(elector, view);
 
+	view->lapsed = elector->lapsed;
+	view->cut_off = elector->cut_off;
+	view->wal_full_asked = elector->wal_full_asked;
 	view->leading_since = elector->leading_since;
 	view->ordered = elector->ordered;
 	view->order_term = elector->order.term;

@@ -45,6 +45,12 @@ elector_action_name(ElectorAction action)
 			return "close gate";
 		case ELECTOR_RESIGN:
 			return "resign";
+		case ELECTOR_NOTE_BLOCKED:
+			return "record what is blocked";
+		case ELECTOR_LAPSE:
+			return "let lease end";
+		case ELECTOR_ASK_CHANGE:
+			return "request switchover";
 		case ELECTOR_RELEASE:
 			return "release predecessor";
 		case ELECTOR_FREEZE:

@@ -67,6 +67,8 @@ typedef struct ElectorAlive
 	bool		present;
 	char		node[ELECTOR_NAME_SIZE];
 	char		instance[ELECTOR_INSTANCE_SIZE];
+	uint64_t	misses;			/* the leader of this term does not answer it; 0:
+								 * none is missed */
 	int64_t		lease;
 	int64_t		create_revision;
 } ElectorAlive;
@@ -168,6 +170,11 @@ typedef struct ElectorHistory
 	int64_t		began_at;		/* milliseconds since 1970 */
 	int64_t		opened_at;		/* milliseconds since 1970; 0: never */
 
+	/* When it was over, no election might begin: */
+	char		blocked[ELECTOR_NAME_SIZE]; /* "cooldown", "paused", or "" */
+	int64_t		blocked_at;		/* milliseconds since 1970 ... */
+	int64_t		blocked_until;	/* ... 0: until somebody resumes the cluster */
+
 	/* Time of each phase in milliseconds; -1: not known. */
 	int32_t		notice_ms;		/* last sign of the old leader -> seen gone */
 	int32_t		lock_ms;		/* -> lock ours */
@@ -192,6 +199,7 @@ typedef struct ElectorRequest
 	int64_t		at;				/* not before, milliseconds since 1970; 0: now */
 	bool		failover;		/* there is no leader, and an operator wants
 								 * one, whatever is lost by it */
+	bool		full;			/* the leader's own, whose WAL volume is full */
 	char		refused[ELECTOR_TEXT_SIZE]; /* why it came to nothing; "": it
 											 * has not */
 	int64_t		mod_revision;

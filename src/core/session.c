@@ -154,6 +154,8 @@ elector_session_drop_lease(Elector *elector, ElectorLeaseKind kind, bool revoke)
 	{
 		elector_close_gate(elector);
 		elector->leader_revision = 0;
+		elector->lapsed = false;
+		elector->cut_off = false;
 	}
 }
 
@@ -300,7 +302,8 @@ to_be_renewed(const Elector *elector, ElectorLeaseKind kind)
 	const ElectorLease *lease = &elector->leases[kind];
 
 	return lease->id != 0 && lease->under_way < RENEWALS_MAX &&
-		(kind != ELECTOR_LEASE_LEADER || elector->leader_revision != 0);
+		(kind != ELECTOR_LEASE_LEADER ||
+		 (elector->leader_revision != 0 && !elector->lapsed));
 }
 
 /*

@@ -20,6 +20,8 @@ typedef struct ElectorPeerView
 {
 	char		node[ELECTOR_NAME_SIZE];
 	bool		alive;			/* alive/<node> is there */
+	uint64_t	misses;			/* ... and says that this term's leader does not
+								 * answer it */
 	ElectorTime silent_since;	/* 0: it answered what it was asked last */
 	ElectorAnswer answer;		/* to the fence of this election */
 	bool		passed_over;	/* did not establish itself in time */
@@ -98,6 +100,8 @@ typedef struct ElectorView
 	ElectorElection election;
 	bool		paused;			/* no automatic change */
 	bool		held;			/* no planned change */
+	bool		unblocked;		/* the history does not say that after the last
+								 * leadership an election was blocked */
 
 	/* this node */
 	char		instance[ELECTOR_INSTANCE_SIZE];	/* of this postmaster
@@ -122,9 +126,14 @@ typedef struct ElectorView
 	uint64_t	promoting_term; /* ... by us for this term; 0: not by us */
 	bool		gate_open;		/* opened in the term we lead, deadline or not */
 	bool		stopping;		/* the postmaster was told to stop */
+	bool		disk_stuck;		/* its disk takes no write */
+	bool		wal_full;		/* its WAL volume takes no more */
 	ElectorTime rejoin_after;	/* a rejoin failed; not before this */
 
 	/* Leadership that is ours or is becoming ours. */
+	bool		lapsed;			/* its lease is not renewed any more */
+	bool		cut_off;		/* we give it up because of that */
+	ElectorTime wal_full_asked; /* somebody else was asked for, then */
 	ElectorTime deadline;		/* of the lease under our leader key, or of
 								 * what the members have promised; 0: none */
 	ElectorTime lease_until;	/* the former alone ... */

@@ -297,7 +297,7 @@ apply_system(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 
 /* Entries are kept sorted by term, the newest last, the oldest dropped. */
 static bool
-apply_history(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+enter_history(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 {
 	ElectorHistory *all = mirror->history;
 	ElectorHistory entry;
@@ -327,6 +327,16 @@ apply_history(ElectorMirror *mirror, const ElectorEtcdKv *kv)
 	all[i] = entry;
 	mirror->nhistory++;
 	return true;
+}
+
+static bool
+apply_history(ElectorMirror *mirror, const ElectorEtcdKv *kv)
+{
+	bool		readable = enter_history(mirror, kv);
+
+	if (mirror->nhistory > 0)
+		mirror->cluster.history = mirror->history[mirror->nhistory - 1];
+	return readable;
 }
 
 /* Take one key in; false if its value is none of ours. */

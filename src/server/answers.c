@@ -97,7 +97,7 @@ look(void)
 	present->role = elector_role();
 	present->serves = present->role != ELECTOR_ROLE_FOLLOWER || HotStandbyActive();
 	present->reads = present->role == ELECTOR_ROLE_FOLLOWER && present->serves &&
-		present->now < (ElectorTime) pg_atomic_read_u64(&elector_shared->read_deadline);
+		elector_gate_reads_open();
 	published = (ElectorTime) pg_atomic_read_u64(&elector_shared->published_at);
 	present->silent_ms = published != 0 ? Max(present->now - published, 0) / 1000 : -1;
 	present->at_work = published != 0 && present->silent_ms < (int64) elector_lease_ttl * 1000;
@@ -350,6 +350,9 @@ add_leadership(StringInfo json, const ElectorHistory *entry)
 	add_text_or_null(json, "note", entry->note);
 	add_time(json, "began_at", entry->began_at);
 	add_time(json, "opened_at", entry->opened_at);
+	add_text_or_null(json, "blocked", entry->blocked);
+	add_time(json, "blocked_at", entry->blocked_at);
+	add_time(json, "blocked_until", entry->blocked_until);
 	add_number_if(json, "pause_ms", pause >= 0, pause);
 	for (int phase = 0; phase < lengthof(phases); phase++)
 	{

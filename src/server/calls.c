@@ -573,7 +573,10 @@ elector_calls_peer_answered(const char *node, ElectorQuestion question, const ch
 			if (strcmp(node, elector_node) == 0)
 				note_own_access(error);
 			if (answer != NULL && elector_report_parse(answer, &report))
+			{
 				elector_told(elector, node, question, &report, NULL);
+				elector_staleness_told(node, &report);
+			}
 			break;
 		case ELECTOR_ASK_FENCE:
 			elector_told(elector, node, question,

@@ -432,10 +432,7 @@ outlast_barrier(void)
 	{
 		if (elector_now() >= bound)
 			return false;
-		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-				  BARRIER_LOOK_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		elector_doze(BARRIER_LOOK_MS);
 	}
 	return true;
 }

@@ -115,10 +115,7 @@ elector_drain_pass(void)
 	while (elector_now() < (ElectorTime) pg_atomic_read_u64(&drain->until))
 	{
 		set_waiting(true);
-		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
-				  PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		elector_doze(LOOK_MS);
 	}
 	set_waiting(false);
 	begun = MyProc->lxid;

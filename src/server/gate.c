@@ -44,19 +44,22 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/dest.h"
+#include "tcop/pquery.h"
 #include "tcop/utility.h"
 
 #include "standby.h"
 #include "synchronous.h"
 
 static ClientAuthentication_hook_type previous_client_authentication = NULL;
-static ExecutorStart_hook_type previous_executor_start = NULL;
 static ExecutorRun_hook_type previous_executor_run = NULL;
 static ProcessUtility_hook_type previous_process_utility = NULL;
 static object_access_hook_type previous_object_access = NULL;
 
 /* This session's role may read through a closed gate. */
 static bool session_exempt = false;
+
+/* How often those that wait look whether the gate is open again. */
+#define LOOK_MS 10
 
 /* This backend's commit has passed the gate. */
 static bool marked = false;
@@ -73,12 +76,44 @@ elector_gate_is_open(void)
 	return before(&elector_shared->gate_deadline);
 }
 
-/* May this server answer reads now? */
+/* Is what a standby shows new enough for its clients? */
 static bool
-reads_open(void)
+fresh_enough(void)
 {
-	return RecoveryInProgress() ? before(&elector_shared->read_deadline) :
-		elector_gate_is_open();
+	ElectorTime fresh_at;
+
+	if (elector_max_staleness == 0)
+		return true;
+	fresh_at = (ElectorTime) pg_atomic_read_u64(&elector_shared->fresh_at);
+	return fresh_at != 0 &&
+		elector_now() <= fresh_at + (ElectorTime) elector_max_staleness * 1000;
+}
+
+bool
+elector_gate_reads_open(void)
+{
+	if (!RecoveryInProgress())
+		return elector_gate_is_open();
+	return fresh_enough() && (elector_standby_reads == ELECTOR_READS_ALWAYS ||
+							  before(&elector_shared->read_deadline));
+}
+
+/*
+ * A leader's gate that has closed by the clock alone opens again when etcd confirms
+ * the lease after all: wait for that for a while.  One that was closed on purpose
+ * stays closed.
+ */
+static void
+outlast_doubt(void)
+{
+	ElectorTime until;
+
+	if (elector_lease_wait == 0)
+		return;
+	until = elector_now() + (ElectorTime) elector_lease_wait * 1000;
+	while (!RecoveryInProgress() && !elector_gate_is_open() &&
+		   pg_atomic_read_u64(&elector_shared->opened_term) != 0 && elector_now() < until)
+		elector_doze(LOOK_MS);
 }
 
 static void
@@ -100,6 +135,12 @@ refuse(ElectorRefused kind)
 
 	pg_atomic_fetch_add_u64(&elector_shared->refused[kind], 1);
 	copy_leader(leader);
+	if (RecoveryInProgress() && !fresh_enough())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot %s: this node may lack what was committed more than %d ms ago",
+						what, elector_max_staleness),
+				 errhint("See pg_elector.max_staleness; the leader and other followers may have it.")));
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
@@ -161,6 +202,11 @@ begin_commit(ElectorCommitKind kind)
 static void
 pass_gate(void)
 {
+	set_mark();
+	if (elector_gate_is_open())
+		return;
+	clear_mark();				/* so that nobody waits for this one */
+	outlast_doubt();
 	set_mark();
 	if (!elector_gate_is_open())
 	{
@@ -349,18 +395,11 @@ check_statement(void)
 		return;
 	elector_drain_pass();
 	elector_commit_await_barrier();
-	if (!reads_open())
+	if (elector_gate_reads_open())
+		return;
+	outlast_doubt();
+	if (!elector_gate_reads_open())
 		refuse(ELECTOR_REFUSED_STATEMENT);
-}
-
-static void
-executor_start(QueryDesc *query, int eflags)
-{
-	check_statement();
-	if (previous_executor_start)
-		previous_executor_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
 }
 
 static void
@@ -378,14 +417,14 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 		elector_commit_await_barrier();
 }
 
-/* Functions called by the fast path do not pass the executor. */
+/* A function called by the fast path passes neither the executor nor a portal. */
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int subobject,
 			  void *arg)
 {
 	if (previous_object_access)
 		previous_object_access(access, class, object, subobject, arg);
-	if (access == OAT_FUNCTION_EXECUTE)
+	if (access == OAT_FUNCTION_EXECUTE && ActivePortal == NULL)
 		check_statement();
 }
 
@@ -458,6 +497,8 @@ process_utility(PlannedStmt *planned, const char *query, bool read_only_tree,
 			elector_drain_pass();
 		if (!RecoveryInProgress() && utility_writes(statement))
 		{
+			if (!elector_gate_is_open())
+				outlast_doubt();
 			if (!elector_gate_is_open())
 				refuse(ELECTOR_REFUSED_STATEMENT);
 			decides = utility_decides(statement);
@@ -533,7 +574,7 @@ client_authentication(Port *port, int status)
 		return;
 	check_follower(port);
 	session_exempt = elector_role_exempt(port->user_name);
-	if (reads_open() || (am_walsender && !am_db_walsender))
+	if (elector_gate_reads_open() || (am_walsender && !am_db_walsender))
 		return;
 
 	/* nobody may decode what is not known to stay */
@@ -556,8 +597,6 @@ elector_gate_install(void)
 {
 	previous_client_authentication = ClientAuthentication_hook;
 	ClientAuthentication_hook = client_authentication;
-	previous_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = executor_start;
 	previous_executor_run = ExecutorRun_hook;
 	ExecutorRun_hook = executor_run;
 	previous_process_utility = ProcessUtility_hook;

@@ -52,6 +52,10 @@ extern char *elector_durability;
 extern char *elector_admin_roles;
 extern char *elector_standby_names;
 extern int	elector_follower_timeout;	/* milliseconds */
+extern int	elector_disk_timeout;	/* milliseconds; 0: the disk is not watched */
+extern int	elector_lease_wait; /* milliseconds */
+extern int	elector_max_staleness;	/* milliseconds; 0: no bound */
+extern int	elector_standby_reads;
 extern int	elector_degrade_after;	/* milliseconds */
 extern int	elector_too_few_followers;
 extern char *elector_pgbouncer;
@@ -75,6 +79,13 @@ typedef enum ElectorTooFew
 	ELECTOR_COMMITS_WAIT,
 	ELECTOR_DEGRADE
 } ElectorTooFew;
+
+/* When a standby answers reads. */
+typedef enum ElectorStandbyReads
+{
+	ELECTOR_READS_VERIFIED,
+	ELECTOR_READS_ALWAYS
+} ElectorStandbyReads;
 
 typedef enum ElectorRejoin
 {
@@ -197,7 +208,7 @@ typedef enum ElectorRefused
  * gate_deadline and read_deadline are read by every backend without a lock,
  * before each commit and statement.  0 is closed.  They only ever hold a time
  * up to which etcd's promise reaches, so a worker that stops moving them closes
- * the gate by standing still (I6).
+ * the gate by standing still (I6).  So is fresh_at, which only rises.
  *
  * marks[n], an ElectorMark, is written by the backend with process number n
  * alone: set, then a full barrier, then it looks at gate_deadline.  The worker
@@ -251,6 +262,8 @@ typedef struct ElectorShared
 {
 	pg_atomic_uint64 gate_deadline;
 	pg_atomic_uint64 read_deadline;
+	pg_atomic_uint64 fresh_at;	/* a standby had replayed all that had been
+								 * committed then; 0: not known */
 	pg_atomic_uint64 opened_term;	/* term for which the gate was opened; 0:
 									 * not */
 	pg_atomic_uint64 upstream_term;
@@ -313,6 +326,10 @@ extern void elector_wake_worker(void);
 /* Microseconds on the clock that lease deadlines are in (CLOCK_BOOTTIME). */
 extern ElectorTime elector_now(void);
 
+/* A backend waits for so long, or for its latch, to look again; a cancel ends it. */
+extern void elector_doze(long ms);
+
+
 /* This node's own report, as of now; takes the lock in shared mode. */
 extern void elector_report_self(ElectorReport *report);
 
@@ -345,6 +362,9 @@ extern void elector_wake_announcer(void);
 
 extern void elector_gate_install(void);
 extern bool elector_gate_is_open(void);
+
+/* Does this server answer reads now: a leader, or a standby that may? */
+extern bool elector_gate_reads_open(void);
 
 /*
  * For the worker, while the gate is closed: end the logical replication that does

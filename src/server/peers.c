@@ -421,6 +421,14 @@ elector_peers_forget(ElectorQuestion question)
 }
 
 ElectorTime
+elector_peers_asked_at(const char *node)
+{
+	const Peer *peer = find(node);
+
+	return peer != NULL ? peer->since : 0;
+}
+
+ElectorTime
 elector_peers_silent_since(const char *node)
 {
 	Peer	   *peer = find(node);

@@ -31,6 +31,9 @@ extern void elector_peers_forget(ElectorQuestion question);
 /* Since when has the peer not answered; 0: it has answered what it was asked. */
 extern ElectorTime elector_peers_silent_since(const char *node);
 
+/* When what it answers now was asked; for the callback. */
+extern ElectorTime elector_peers_asked_at(const char *node);
+
 /* Why it cannot be reached, or "". */
 extern const char *elector_peers_error(const char *node);
 

@@ -233,6 +233,11 @@ port_look(void *world, ElectorServer *server)
 		elector_drain_look();
 	}
 	elector_synchronous_look(server);
+	elector_disk_look(server);
+
+	/* Nobody is to choose it meanwhile. */
+	elector_worker->elector.settings.candidate =
+		elector_candidate && !server->disk_stuck && !server->wal_full;
 }
 
 static bool

@@ -65,6 +65,10 @@ char	   *elector_restore_command = NULL;
 char	   *elector_standby_names = NULL;
 int			elector_follower_timeout = 60000;
 int			elector_degrade_after = 10000;
+int			elector_disk_timeout = 30000;
+int			elector_lease_wait = 1000;
+int			elector_max_staleness = 0;
+int			elector_standby_reads = ELECTOR_READS_VERIFIED;
 int			elector_too_few_followers = ELECTOR_COMMITS_WAIT;
 char	   *elector_primary_slot_name = NULL;
 
@@ -75,9 +79,17 @@ static char *peer_database = NULL;
 /* All settings are defined, so one can be checked against another. */
 static bool defined = false;
 
+#define MAX_STALENESS_MIN 100	/* milliseconds */
+
 static const struct config_enum_entry too_few_options[] = {
 	{"wait", ELECTOR_COMMITS_WAIT, false},
 	{"degrade", ELECTOR_DEGRADE, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry standby_reads_options[] = {
+	{"verified", ELECTOR_READS_VERIFIED, false},
+	{"always", ELECTOR_READS_ALWAYS, false},
 	{NULL, 0, false}
 };
 
@@ -118,6 +130,16 @@ check_etcd(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("%s.", error);
 	GUC_check_errhint("Give the URLs of etcd's members, separated by commas, for example \"http://10.0.0.5:2379,http://10.0.0.6:2379\".");
+	return false;
+}
+
+/* The leader must have been asked, and what it said replayed, within this time. */
+static bool
+check_max_staleness(int *newval, void **extra, GucSource source)
+{
+	if (*newval == 0 || *newval >= MAX_STALENESS_MIN)
+		return true;
+	GUC_check_errdetail("It must be 0 or at least %d ms.", MAX_STALENESS_MIN);
 	return false;
 }
 
@@ -637,6 +659,30 @@ elector_settings_define(void)
 							 &elector_too_few_followers, ELECTOR_COMMITS_WAIT, too_few_options,
 							 PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
+	DefineCustomEnumVariable("pg_elector.standby_reads",
+							 "When a standby answers reads.",
+							 "\"verified\": while its history is known to be the leader's; \"always\": also while it may hold rows that will be discarded.",
+							 &elector_standby_reads, ELECTOR_READS_VERIFIED, standby_reads_options,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.max_staleness",
+							"A standby that may lack what was committed longer ago than this refuses reads.",
+							"It asks the leader several times within this time.  0: no bound.",
+							&elector_max_staleness, 0, 0, INT_MAX / 2, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							check_max_staleness, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.disk_timeout",
+							"A leader whose disk does not take a write for so long gives leadership up.",
+							"So it does where there is no room for WAL and another node has some.  0: neither is looked at.",
+							&elector_disk_timeout, 30000, 0, INT_MAX / 2, PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pg_elector.lease_wait",
+							"How long a statement or commit waits on a leader whose lease etcd has not confirmed in time.",
+							"Then it fails.  0: it fails at once.",
+							&elector_lease_wait, 1000, 0, 600000, PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("pg_elector.degrade_after",
 							"How long too few must follow before durability is degraded.",
 							NULL,

@@ -12,6 +12,7 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "replication/walreceiver.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -53,6 +54,7 @@ elector_shmem_startup(void)
 		memset(elector_shared, 0, offsetof(ElectorShared, marks));
 		pg_atomic_init_u64(&elector_shared->gate_deadline, 0);
 		pg_atomic_init_u64(&elector_shared->read_deadline, 0);
+		pg_atomic_init_u64(&elector_shared->fresh_at, 0);
 		pg_atomic_init_u64(&elector_shared->opened_term, 0);
 		pg_atomic_init_u64(&elector_shared->upstream_term, 0);
 		pg_atomic_init_u64(&elector_shared->upstream_since, 0);
@@ -115,6 +117,15 @@ elector_now(void)
 	return (ElectorTime) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+void
+elector_doze(long ms)
+{
+	WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+			  PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /*
  * The worker's last word about itself, with what changes every moment read
  * anew; so it can be given while the worker is busy, stopped or gone.
@@ -141,7 +152,6 @@ elector_report_refresh(ElectorReport *report, ElectorTime lease_deadline)
 	report->present = true;
 	strlcpy(report->node, elector_node, sizeof(report->node));
 	strlcpy(report->instance, elector_shared->instance, sizeof(report->instance));
-	report->candidate = elector_candidate;
 	report->priority = elector_priority;
 	report->stopping = elector_postmaster_stopping();
 	report->streaming = false;

@@ -685,8 +685,8 @@ elector_history_rows(PG_FUNCTION_ARGS)
 		const int32 phases[] = {elector_history_pause(entry), entry->notice_ms, entry->lock_ms,
 			entry->revoke_ms, entry->choose_ms, entry->establish_ms, entry->promote_ms,
 		entry->open_ms};
-		Datum		values[10 + lengthof(phases)];
-		bool		nulls[10 + lengthof(phases)] = {false};
+		Datum		values[13 + lengthof(phases)];
+		bool		nulls[13 + lengthof(phases)] = {false};
 
 		values[0] = Int64GetDatum((int64) entry->term);
 		values[1] = CStringGetTextDatum(entry->node);
@@ -699,10 +699,13 @@ elector_history_rows(PG_FUNCTION_ARGS)
 		values[7] = text_or_null(entry->note, &nulls[7]);
 		values[8] = time_or_null(entry->began_at, &nulls[8]);
 		values[9] = time_or_null(entry->opened_at, &nulls[9]);
+		values[10] = text_or_null(entry->blocked, &nulls[10]);
+		values[11] = time_or_null(entry->blocked_at, &nulls[11]);
+		values[12] = time_or_null(entry->blocked_until, &nulls[12]);
 		for (int phase = 0; phase < lengthof(phases); phase++)
 		{
-			values[10 + phase] = Int32GetDatum(phases[phase]);
-			nulls[10 + phase] = phases[phase] < 0;
+			values[13 + phase] = Int32GetDatum(phases[phase]);
+			nulls[13 + phase] = phases[phase] < 0;
 		}
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}

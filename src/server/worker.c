@@ -263,6 +263,8 @@ one_round(void)
 	elector_peers_sync(&elector_worker->mirror);
 	elector_calls_serve();
 	at = elector_step(elector);
+	at = Min(at, elector_staleness_step(elector_now()));
+	at = Min(at, elector_disk_next(elector_now()));
 	elector_calls_answer();
 	elector_slots_keep();
 	elector_publish();

@@ -51,6 +51,14 @@ extern void elector_calls_written(ElectorDeed deed, const ElectorErrandResult *r
 extern void elector_calls_peer_answered(const char *node, ElectorQuestion question,
 										const char *answer, const char *error);
 
+/* disk.c; the latter returns when to look again at the latest */
+extern void elector_disk_look(ElectorServer *server);
+extern ElectorTime elector_disk_next(ElectorTime now);
+
+/* staleness.c; the latter returns when it must run again at the latest */
+extern void elector_staleness_told(const char *node, const ElectorReport *report);
+extern ElectorTime elector_staleness_step(ElectorTime now);
+
 /* publish.c */
 extern void elector_publish(void);
 

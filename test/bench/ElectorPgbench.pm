@@ -16,12 +16,15 @@ use warnings;
 use ElectorProcess qw(read_file);
 use List::Util qw(max min);
 
-# Clients are four for each processor.
+# Clients are four for each processor.  Options: port and data, where the server on the
+# node is not the one that the kit knows.
 sub new
 {
-	my ($class, $cluster, $node) = @_;
+	my ($class, $cluster, $node, %opts) = @_;
 	chomp(my $processors = `nproc`);
-	return bless { cluster => $cluster, node => $node, processors => $processors, clients => 4 * $processors }, $class;
+	return bless {
+		cluster => $cluster, node => $node, processors => $processors, clients => 4 * $processors,
+		port => $opts{port} // 5432, data => $opts{data} // $cluster->data($node) }, $class;
 }
 
 sub clients    { return $_[0]{clients} }
@@ -32,8 +35,22 @@ sub _pgbench
 	my ($self, $timeout, @args) = @_;
 	my $cluster = $self->{cluster};
 	return $cluster->run_on($self->{node}, { timeout => $timeout }, 'pgbench',
-		'-h', "$cluster->{sockets}/$self->{node}", '-U', 'bench', @args, 'postgres');
+		'-h', "$cluster->{sockets}/$self->{node}", '-p', $self->{port}, '-U', 'bench', @args, 'postgres');
 }
+
+# As the superuser.
+sub psql
+{
+	my ($self, $sql) = @_;
+	my $cluster = $self->{cluster};
+	my $result = $cluster->run_on($self->{node}, { timeout => 120 }, 'psql', '-X', '-q', '-A', '-t',
+		'-h', "$cluster->{sockets}/$self->{node}", '-p', $self->{port}, '-U', 'postgres', '-c', $sql, 'postgres');
+	$cluster->fail("$sql: $result->{err}") unless $result->{ok};
+	chomp $result->{out};
+	return $result->{out};
+}
+
+sub _postmaster { return (split /\n/, read_file("$_[0]{data}/postmaster.pid"))[0] }
 
 # The role and the tables.
 sub fill
@@ -49,7 +66,7 @@ sub fill
 sub _backend_time
 {
 	my ($self) = @_;
-	my $pid = $self->{cluster}->postmaster_pid($self->{node});
+	my $pid = $self->_postmaster;
 	my @fields = split ' ', (split /\) /, read_file("/proc/$pid/stat"))[1];
 	return ($fields[13] + $fields[14]) / 100;
 }
@@ -58,7 +75,7 @@ sub _backend_time
 sub _backends
 {
 	my ($self) = @_;
-	my $postmaster = $self->{cluster}->postmaster_pid($self->{node});
+	my $postmaster = $self->_postmaster;
 	my $count = 0;
 	foreach my $pid (split ' ', read_file("/proc/$postmaster/task/$postmaster/children"))
 	{
@@ -92,14 +109,20 @@ sub run
 	return (%said, cpu => 1e6 * ($self->_backend_time - $before) / $said{count});
 }
 
-# The same from a defined state: tables vacuumed, WAL on disk, everything in memory.
+# A defined state: tables vacuumed, WAL on disk, everything in memory.
+sub settle
+{
+	my ($self) = @_;
+	$self->psql('VACUUM pgbench_branches, pgbench_tellers, pgbench_accounts');
+	$self->psql('CHECKPOINT');
+	$self->run(2, '--select-only');
+	return;
+}
+
 sub measure
 {
 	my ($self, $time, @args) = @_;
-	my $cluster = $self->{cluster};
-	$cluster->psql($self->{node}, 'VACUUM pgbench_branches, pgbench_tellers, pgbench_accounts', timeout => 120);
-	$cluster->psql($self->{node}, 'CHECKPOINT', timeout => 120);
-	$self->run(2, '--select-only');
+	$self->settle;
 	return $self->run($time, @args);
 }
 

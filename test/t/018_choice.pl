@@ -209,6 +209,10 @@ sub nobody_leads
 	$cluster->kill_all($second);
 	my $row = $cluster->wait_for_status($third, $third, { state => 'cooldown' });
 	like($row->{detail}, qr/failover_cooldown/, 'cooldown: elector_status says so');
+	my $blocked = q{SELECT blocked || ' ' || (blocked_until = opened_at + current_setting('pg_elector.failover_cooldown')::interval)
+		FROM elector_history ORDER BY term DESC LIMIT 1};
+	$cluster->poll_until(sub { $cluster->psql($third, $blocked) eq 'cooldown true' }, 5,
+		'the history to say what is blocked, and until when');
 	is($cluster->wait_for_leader(exclude => [ 'n1', $second ], timeout => 20), $third, 'cooldown: it ends');
 	my $age = $cluster->psql($third, $ages);
 	cmp_ok($age, '>=', $cooldown, "cooldown: not before its time ($age s)");

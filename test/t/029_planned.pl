@@ -173,7 +173,8 @@ $cluster->wait_for_follower('n3');
 
 # Somebody does not want it just now.
 my $hold = $cluster->psql('n2', q{SELECT elector_hold('nightly backup', '10 min')});
-is($cluster->psql('n3', "SELECT elector_hold_valid($hold)"), 't', 'the leader is held');
+is($cluster->psql('n2', "SELECT elector_hold_valid($hold)"), 't', 'the leader is held');
+$cluster->poll_until(sub { $cluster->psql('n3', "SELECT elector_hold_valid($hold)") eq 't' }, 10, 'n3 to hear of it');
 refused("'n2'", qr/hold $hold, taken on "n2", .* nightly backup; .* elector_release\($hold\)/, 'while it is held', on => 'n3');
 like($cluster->wait_for_status('n3', 'n1', { detail => qr/hold/ })->{detail}, qr/hold $hold of n2 until .*nightly backup/, 'elector_status shows it');
 is($cluster->psql('n1', "SELECT elector_release($hold)"), 't', 'released on another node');
@@ -209,6 +210,9 @@ $cluster->kill_postmaster('n1');
 $cluster->wait_for_no_process('n1');
 $cluster->wait_for_status('n2', 'n2', { state => 'paused' });
 $cluster->wait_for_status('n3', 'n3', { state => 'paused' });
+$cluster->poll_until(
+	sub { $cluster->psql('n3', q{SELECT blocked || coalesce(blocked_until::text, '') FROM elector_history ORDER BY term DESC LIMIT 1}) eq 'paused' },
+	5, 'the history to say what is blocked');
 is($cluster->leader(exclude => 'n1'), undef, 'nobody replaces one that is killed');
 is($cluster->psql('n2', 'SELECT elector_resume()'), 't', 'resumed');
 my $next = $cluster->wait_for_leader(exclude => 'n1');

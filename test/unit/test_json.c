@@ -32,7 +32,8 @@ static ElectorMember member = {
 };
 static ElectorAlive alive = {
 	.present = true,
-	.instance = "0123456789abcdef0123456789abcdef"
+	.instance = "0123456789abcdef0123456789abcdef",
+	.misses = UINT64_MAX
 };
 static ElectorLeader leader = {
 	.present = true,
@@ -91,7 +92,8 @@ static ElectorRequest request = {
 	.present = true,
 	.target = "",
 	.node = "n1",
-	.term = 7
+	.term = 7,
+	.full = true
 };
 
 static ElectorFailsafe failsafe = {

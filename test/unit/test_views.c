@@ -113,6 +113,8 @@ rule_only_the_holder(const Seen *seen)
 	switch (seen->plan.action)
 	{
 		case ELECTOR_RESIGN:
+		case ELECTOR_LAPSE:
+		case ELECTOR_ASK_CHANGE:
 		case ELECTOR_PROMOTE:
 		case ELECTOR_OPEN:
 		case ELECTOR_CHECKPOINT:
@@ -141,6 +143,8 @@ rule_only_the_holder(const Seen *seen)
 		case ELECTOR_TAKE:
 		case ELECTOR_RETAKE:
 			return !seen->holds;
+		case ELECTOR_NOTE_BLOCKED:
+			return !seen->view->leader.present;
 		case ELECTOR_WAIT:
 		case ELECTOR_REGISTER:
 		case ELECTOR_CLOSE:
@@ -489,6 +493,16 @@ carry_out(ElectorView *view, const ElectorPlan *plan)
 		case ELECTOR_CLOSE:
 			view->gate_open = false;
 			view->ordered = false;
+			return true;
+		case ELECTOR_NOTE_BLOCKED:
+			view->unblocked = false;
+			return true;
+		case ELECTOR_LAPSE:
+			view->gate_open = false;
+			view->lapsed = true;
+			return true;
+		case ELECTOR_ASK_CHANGE:
+			view->wal_full_asked = view->now;
 			return true;
 		case ELECTOR_RESIGN:
 		case ELECTOR_RELEASE:
