@@ -266,7 +266,7 @@ under_lease(const ElectorView *view, ElectorPlan plan)
 {
 	bool		changes = plan.action == ELECTOR_CHANGE_RULE || plan.action == ELECTOR_SET_FAILSAFE;
 
-	if (!changes || view->gate_until <= view->lease_until || !ELECTOR_RULE(CHANGED_UNDER_LEASE))
+	if (!changes || view->gate_until <= view->lease_until)
 		return plan;
 	return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING,
 							 view->gate_until > view->now ? view->gate_until : 0);

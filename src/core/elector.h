@@ -313,7 +313,9 @@ typedef struct Elector
 
 	/* leading without etcd, by promises (promise.c) */
 	ElectorFailsafe asked;		/* who has to promise */
+	ElectorFailsafe surely;		/* who is on record whatever comes about */
 	ElectorFailsafe changing;	/* what is being made of that ... */
+	ElectorFailsafe unchanged;	/* ... and who is in all that may be made ... */
 	int64_t		changing_from;	/* ... and from which revision of the record; -1:
 								 * nothing */
 	ElectorTime ask_promises_at;

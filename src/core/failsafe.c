@@ -68,6 +68,19 @@ elector_failsafe_copy(ElectorFailsafe *to, const ElectorFailsafe *from)
 	memcpy(to->members, from->members, (size_t) from->nmembers * sizeof(from->members[0]));
 }
 
+void
+elector_failsafe_common(ElectorFailsafe *to, const ElectorFailsafe *other)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < to->nmembers; i++)
+	{
+		if (has_member(other, &to->members[i]))
+			to->members[kept++] = to->members[i];
+	}
+	to->nmembers = kept;
+}
+
 bool
 elector_failsafe_add(ElectorFailsafe *to, const ElectorFailsafe *more)
 {
@@ -172,21 +185,13 @@ all_until(const ElectorView *view)
 	return soonest;
 }
 
-/* Has the node promised until then, whichever data directory the record has of it? */
+/* Has the node promised until then, which is on record whatever comes about? */
 static bool
 has_promised(const ElectorView *view, const char *node, ElectorTime until)
 {
-	bool		any = false;
+	const ElectorFailsafeMember *member = find_member(&view->surely, node);
 
-	for (int i = 0; i < view->asked.nmembers; i++)
-	{
-		if (strcmp(view->asked.members[i].node, node) != 0)
-			continue;
-		if (promised_until(view, &view->asked.members[i]) < until)
-			return false;
-		any = true;
-	}
-	return any;
+	return member != NULL && promised_until(view, member) >= until;
 }
 
 /* For how long so many have promised as make a commit durable. */
@@ -195,12 +200,12 @@ enough_until(const ElectorView *view, const ElectorCommitRule *rule)
 {
 	ElectorTime latest = 0;
 
-	for (int i = 0; i < view->asked.nmembers; i++)
+	for (int i = 0; i < view->surely.nmembers; i++)
 	{
-		ElectorTime until = promised_until(view, &view->asked.members[i]);
+		ElectorTime until = promised_until(view, &view->surely.members[i]);
 		bool		set[ELECTOR_MEMBERS_MAX] = {false};
 
-		if (until <= latest || is_self(view, &view->asked.members[i]))
+		if (until <= latest || is_self(view, &view->surely.members[i]))
 			continue;
 		for (int m = 0; m < rule->nmembers; m++)
 			set[m] = has_promised(view, rule->members[m].node, until);
@@ -377,10 +382,7 @@ one_is_out(const ElectorView *view, bool foretold)
 	return !anybody;
 }
 
-/*
- * Would those that are not out be too few?  One that is in the rule, and not on record, may
- * be about to be.
- */
+/* Would those on record that are not out be too few? */
 static bool
 too_few_left(const ElectorView *view, const ElectorCommitRule *rule, bool foretold)
 {
@@ -390,11 +392,12 @@ too_few_left(const ElectorView *view, const ElectorCommitRule *rule, bool foreto
 	for (int m = 0; m < rule->nmembers; m++)
 	{
 		const char *node = rule->members[m].node;
+		const ElectorFailsafeMember *member = find_member(&view->failsafe, node);
 		int			i = elector_find_peer(view, node);
 
-		if (i < 0 || strcmp(node, view->term.node) == 0)
+		if (i < 0 || member == NULL || strcmp(node, view->term.node) == 0)
 			continue;
-		left[m] = !is_out(view, i, find_member(&view->failsafe, node), foretold);
+		left[m] = !is_out(view, i, member, foretold);
 		anybody = anybody || left[m];
 	}
 	return !anybody || !elector_rule_might_suffice(rule, view->term.node, left);
@@ -427,7 +430,7 @@ is_over(const ElectorView *view, bool foretold)
 		return true;
 
 	/* What the forgotten leadership had on record nobody knows (S15). */
-	if (view->forgot_since != 0 && ELECTOR_RULE(RESTORED_FENCED))
+	if (view->forgot_since != 0)
 		return foretold || all_fenced(view);
 	if (!view->failsafe.present || old_leader_out(view, foretold))
 		return true;

@@ -11,6 +11,9 @@
 
 extern void elector_failsafe_copy(ElectorFailsafe *to, const ElectorFailsafe *from);
 
+/* Keep those that are in the other record, too. */
+extern void elector_failsafe_common(ElectorFailsafe *to, const ElectorFailsafe *other);
+
 /* Add those of the other record; false if there is no room. */
 extern bool elector_failsafe_add(ElectorFailsafe *to, const ElectorFailsafe *more);
 

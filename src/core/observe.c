@@ -241,6 +241,7 @@ observe_etcd(Elector *elector, ElectorView *view)
 		cluster->history.term == cluster->term.term;
 	elector_failsafe_copy(&view->failsafe, &cluster->failsafe);
 	elector_failsafe_copy(&view->asked, &elector->asked);
+	elector_failsafe_copy(&view->surely, &elector->surely);
 	view->asked_changing = elector->changing_from != -1;
 	view->refusal = find_refusal(elector, self);
 	elector->misses = find_missed(elector);

@@ -178,9 +178,11 @@ keep_asked(Elector *elector)
 	if (elector->changing_from != -1 && record->mod_revision != elector->changing_from)
 		elector->changing_from = -1;
 	elector_failsafe_copy(&elector->asked, record);
+	elector_failsafe_copy(&elector->surely, record);
 	elector->asked.present = has_others(elector, record);
 	if (elector->changing_from == -1 || !ELECTOR_RULE(ASK_BOTH))
 		return;
+	elector_failsafe_common(&elector->surely, &elector->unchanged);
 	if (!elector->changing.present ||
 		!elector_failsafe_add(&elector->asked, &elector->changing))
 		elector->asked.present = false;
@@ -193,9 +195,16 @@ add_change(Elector *elector, const ElectorFailsafe *change, int64_t from)
 	ElectorFailsafe *changing = &elector->changing;
 
 	if (elector->changing_from != from)
+	{
 		elector_failsafe_copy(changing, change);
-	else if (!elector_failsafe_add(changing, change))
-		changing->present = false;
+		elector_failsafe_copy(&elector->unchanged, change);
+	}
+	else
+	{
+		elector_failsafe_common(&elector->unchanged, change);
+		if (!elector_failsafe_add(changing, change))
+			changing->present = false;
+	}
 	if (!has_others(elector, change))
 		changing->present = false;
 	elector->changing_from = from;
@@ -211,6 +220,7 @@ elector_promise_resume(Elector *elector)
 		return;
 	elector->changing.present = false;
 	elector->changing.nmembers = 0;
+	elector->unchanged.nmembers = 0;
 	elector->changing_from = record->mod_revision;
 }
 

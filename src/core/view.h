@@ -198,6 +198,7 @@ typedef struct ElectorView
 	ElectorFailsafe failsafe;	/* who has to promise, by etcd ... */
 	ElectorFailsafe asked;		/* ... and whom we ask as leader: them, and
 								 * those of a change that may come about */
+	ElectorFailsafe surely;		/* who is on record whatever comes about */
 	bool		asked_changing; /* there is such a change */
 	char		names[ELECTOR_NAMES_SIZE];	/* synchronous_standby_names that
 											 * all processes have loaded */

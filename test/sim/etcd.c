@@ -976,7 +976,8 @@ etcd_run(Server *server, const ElectorErrand *errand, bool program)
 	failure->member = member;
 	if (!world->etcd.up[member] && world->cut_to_etcd[server->index][member] == 0)
 		fails_at = now + world_transit(world);	/* refused */
-	if (errand->kind == ELECTOR_ERRAND_COMMIT && errand->deed == ELECTOR_DEED_FAILSAFE)
+	if (errand->kind == ELECTOR_ERRAND_COMMIT &&
+		(errand->deed == ELECTOR_DEED_FAILSAFE || errand->deed == ELECTOR_DEED_RULE))
 		faults_moment(world, server, MOMENT_RECORDING);
 	if (program)
 		world_later(world, server, fails_at, request_fails, failure, 0);

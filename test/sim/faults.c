@@ -122,7 +122,7 @@ fault_describe(const World *world, const Fault *fault, char *text, size_t size)
 		[MOMENT_OPENED] = ", after an opening",
 		[MOMENT_RULE] = ", after a change of the rule",
 		[MOMENT_NAMES] = ", after names were loaded",
-		[MOMENT_RECORDING] = ", when it is recorded who has to promise",
+		[MOMENT_RECORDING] = ", when it is recorded who has to promise, or by which rule",
 		[MOMENT_RELEASING] = ", after a stop"
 	};
 

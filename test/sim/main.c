@@ -354,7 +354,6 @@ theme_of(const char *name)
 		{"ASK_BOTH", THEME_FAILSAFE},
 		{"PROMISERS_INTERSECT", THEME_FAILSAFE},
 		{"PROMISE_BOTH_RULES", THEME_FAILSAFE},
-		{"CHANGED_UNDER_LEASE", THEME_FAILSAFE},
 	};
 
 	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)

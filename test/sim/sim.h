@@ -325,7 +325,8 @@ typedef enum Moment
 	MOMENT_OPENED,
 	MOMENT_RULE,				/* another durability rule is in etcd */
 	MOMENT_NAMES,				/* and loaded */
-	MOMENT_RECORDING,			/* who has to promise is about to be recorded */
+	MOMENT_RECORDING,			/* who has to promise is about to be recorded, or
+								 * by which rule */
 	MOMENT_RELEASING,
 	MOMENTS
 } Moment;

@@ -207,6 +207,7 @@ static const CaseField case_fields[] = {
 	CASE_FIELD("durability.term", durability.term, CASE_UINT64),
 	CASE_FIELD("failsafe", failsafe, CASE_FAILSAFE),
 	CASE_FIELD("asked", asked, CASE_FAILSAFE),
+	CASE_FIELD("surely", surely, CASE_FAILSAFE),
 	CASE_FIELD("asked_changing", asked_changing, CASE_BOOL),
 	CASE_FIELD("may_promise", may_promise, CASE_BOOL),
 	CASE_FIELD("lease_until", lease_until, CASE_TIME),

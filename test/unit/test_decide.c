@@ -282,9 +282,8 @@ check_leading_by_promises(void)
 	changed = view;
 	changed.durability.present = true;
 	set_rule(&changed.durability.rule, "any 1");
-	strcpy(changed.asked.members[changed.asked.nmembers].node, "n2");
-	strcpy(changed.asked.members[changed.asked.nmembers++].directory, "d9");
-	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: who may have either of two directories counts by none");
+	strcpy(changed.surely.members[1].node, "n1");
+	is_int(elector_failsafe_until(&changed), CASE_NOW + 6 * 1000000, "promises: who may be taken off the record does not count");
 	changed = view;
 	strcpy(changed.state.directory, "d9");
 	is_int(elector_failsafe_until(&changed), 0, "promises: who leads from another directory needs its own name's, too");
