@@ -15,6 +15,7 @@
  */
 #include "durability.h"
 #include "elect.h"
+#include "rules.h"
 #include "failsafe.h"
 
 #include <string.h>
@@ -52,6 +53,12 @@ elector_find_hold(const ElectorClusterSettings *settings, uint64_t term, int64_t
 			return i;
 	}
 	return -1;
+}
+
+static bool
+is_held(const ElectorView *view)
+{
+	return view->held && ELECTOR_RULE(HELD_STAYS);
 }
 
 bool
@@ -210,7 +217,7 @@ elector_judge_switchover(const ElectorView *view, const char *target, ElectorRea
 		*why = ELECTOR_BECAUSE_CHANGING;
 	else if (view->paused)
 		*why = ELECTOR_BECAUSE_PAUSED_SWITCHOVER;
-	else if (view->held)
+	else if (is_held(view))
 		*why = ELECTOR_BECAUSE_HELD;
 	else
 		return elector_choose_heir(view, target, why);
@@ -266,7 +273,7 @@ elector_decide_handover(const ElectorView *view)
 								 view->now + (view->request.at - view->wall_ms) * 1000);
 	if (view->paused)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_PAUSED_SWITCHOVER);
-	if (view->held && view->handover.drain_since == 0)
+	if (is_held(view) && view->handover.drain_since == 0)
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_HELD);
 	if (view->handover.since != 0 && view->now >= prepared_by(view))
 		return elector_plan(view, ELECTOR_CANCEL, ELECTOR_BECAUSE_REQUEST_TIMEOUT);

@@ -64,6 +64,7 @@ ELECTOR_RULE_ROW(PAUSE_HOLDS, "the leader key is won without comparing whether t
 ELECTOR_RULE_ROW(NEW_TIMELINE, "a timeline is allotted without regard to what the members have heard of (I9)")
 ELECTOR_RULE_ROW(LAST_LEADER_IN_PLACE, "a primary leads that did not lead last, or on a timeline that was not allotted (S4, S18)")
 ELECTOR_RULE_ROW(OPEN_IN_TIME, "a leader that does not open, or is fenced above its term, keeps its key (L0, L2)")
+ELECTOR_RULE_ROW(HELD_STAYS, "a switchover is made although somebody holds the leader")
 ELECTOR_RULE_ROW(RELEASE_OWN_KEY, "a late release deletes whatever leader there is (S14)")
 ELECTOR_RULE_ROW(SAME_DIRECTORY, "a copied data directory ends its original's leadership (S9)")
 

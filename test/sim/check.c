@@ -215,6 +215,20 @@ check_key_deleted(World *world, const Server *server)
 						world_name(server), leader->node);
 }
 
+/* A switchover is carried out; nobody may have held the leader when it was asked for. */
+void
+check_handover(const Server *server)
+{
+	World	   *world = server->world;
+	const Kv   *settings = &world->etcd.kvs[ELECTOR_KEY_SETTINGS];
+	const Kv   *request = &world->etcd.kvs[ELECTOR_KEY_REQUEST];
+
+	if (settings->present && request->present && settings->mod < request->mod &&
+		elector_find_hold(settings->value, server->elector.leader_term,
+						  server->elector.ports->wall_ms((void *) server), 0) >= 0)
+		world_violation(world, "hold", "%s hands over, and somebody holds it", world_name(server));
+}
+
 /* I4 and I3, when the leader key is taken. */
 void
 check_take(World *world, const Server *server, int64_t token, const ElectorTerm *before,

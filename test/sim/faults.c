@@ -32,6 +32,7 @@ typedef enum FaultKind
 	FAULT_CANCEL,				/* of a switchover */
 	FAULT_FAILOVER,				/* at an operator's word, whatever is lost */
 	FAULT_PAUSE,				/* of the cluster, by the operator */
+	FAULT_HOLD,					/* of the leader, by somebody who works there */
 	FAULT_POLICY,				/* another one is set, on one node after the other */
 	FAULT_LAG,					/* a standby gets no WAL */
 	FAULT_DOUBLE,				/* the leader fails, and all who have its newest
@@ -58,6 +59,8 @@ typedef enum FaultKind
 	FAULT_SLOW,
 	FAULT_LOSS,
 	FAULT_DISK,
+	FAULT_DISK_STUCK,			/* takes no write at all */
+	FAULT_WAL_FULL,				/* no room for another segment */
 	FAULT_CRASH_AT_STEP,
 	FAULT_BY_HAND,				/* pg_ctl promote */
 	FAULT_DELETE_LEADER,		/* etcdctl del */
@@ -79,6 +82,7 @@ static const char *const names[FAULTS] = {
 	[FAULT_FAILOVER] = "failover requested",
 	[FAULT_CANCEL] = "switchover canceled",
 	[FAULT_PAUSE] = "cluster paused",
+	[FAULT_HOLD] = "leader held",
 	[FAULT_POLICY] = "policy changed",
 	[FAULT_LAG] = "no WAL arrives",
 	[FAULT_DOUBLE] = "leader and those with its commits down",
@@ -102,6 +106,8 @@ static const char *const names[FAULTS] = {
 	[FAULT_SLOW] = "network slow",
 	[FAULT_LOSS] = "messages lost",
 	[FAULT_DISK] = "disks stall",
+	[FAULT_DISK_STUCK] = "disk stuck",
+	[FAULT_WAL_FULL] = "no room for WAL",
 	[FAULT_CRASH_AT_STEP] = "crash between two steps",
 	[FAULT_BY_HAND] = "promoted by hand",
 	[FAULT_DELETE_LEADER] = "leader key deleted",
@@ -166,8 +172,8 @@ static const struct
 	FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_CUT_SITE, FAULT_ETCD_DOWN,
 	FAULT_CUT_SITE, FAULT_POWER, FAULT_KILL_ELECTOR, FAULT_CUT_PAIR, FAULT_COPY, FAULT_CUT_ETCD,
 	FAULT_CRASH, FAULT_SLOW, FAULT_FAILOVER, FAULT_POLICY}},
-	[THEME_HANDOVER] = {8, {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
-	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL}}
+	[THEME_HANDOVER] = {10, {FAULT_SWITCHOVER, FAULT_SWITCHOVER, FAULT_STOP, FAULT_RESTART,
+	FAULT_PAUSE, FAULT_CUT_PAIR, FAULT_PAUSE_MACHINE, FAULT_CANCEL, FAULT_HOLD, FAULT_WAL_FULL}}
 };
 
 static int
@@ -713,8 +719,20 @@ apply_fault(World *world, const Fault *fault, Server *server, int by)
 			else if (can_be_asked(server))
 				elector_set_paused(&server->elector, true, "");
 			break;
+		case FAULT_HOLD:
+			if (by > 0 && can_be_asked(server))
+				elector_hold(&server->elector, "", fault->lasts / MS);
+			break;
 		case FAULT_POLICY:
 			change_policy(world, fault, by);
+			break;
+		case FAULT_DISK_STUCK:
+			if (by > 0)
+				server->disk_stuck_until = until;
+			break;
+		case FAULT_WAL_FULL:
+			if (by > 0)
+				server->wal_full_until = until;
 			break;
 		case FAULT_LAG:
 			if (by > 0)

@@ -249,7 +249,7 @@ fill_report(const Server *server, ElectorReport *report)
 	report->present = true;
 	strcpy(report->node, world->names[server->node]);
 	strcpy(report->instance, server->instance);
-	report->candidate = world->settings[server->node].candidate;
+	report->candidate = server->elector.settings.candidate;
 	report->priority = world->settings[server->node].priority;
 	report->timeline = server_timeline(server);
 	report->lsn = server->lsn;
@@ -479,6 +479,10 @@ port_look(void *world, ElectorServer *facts)
 		facts->told_end = server->streaming ? server->told_end : 0;
 		facts->told_at = server->told_at;
 	}
+	facts->disk_stuck = all->now < server->disk_stuck_until;
+	facts->wal_full = all->now < server->wal_full_until;
+	server->elector.settings.candidate = all->settings[server->node].candidate &&
+		!facts->disk_stuck && !facts->wal_full;
 	commits_look(server, facts);
 }
 
@@ -697,6 +701,8 @@ port_restart(void *world, const ElectorTodo *todo, ElectorStop how)
 	if (!step(server))
 		return;
 	server->todo = *todo;
+	if (todo->kind == ELECTOR_TODO_HANDOVER)
+		check_handover(server);
 	if (step(server))
 		server_stop(server, how, false);
 }

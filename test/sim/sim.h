@@ -248,6 +248,8 @@ struct Server
 	ElectorTime told_at;		/* local */
 	ElectorTime wal_delay;		/* what it streams comes so much later ... */
 	ElectorTime lags_until;		/* ... and not at all before */
+	ElectorTime disk_stuck_until;
+	ElectorTime wal_full_until;
 	ElectorTime checkpoint_done;	/* of a requested checkpoint; true */
 
 	/* shared memory */
@@ -565,6 +567,7 @@ extern void check_commit(World *world, const Server *server, ElectorLsn lsn);
 extern void check_answer(Server *server, const ElectorFenceRequest *request,
 						 const ElectorAnswer *answer);
 extern void check_received(Server *server, const Server *upstream);
+extern void check_handover(const Server *server);
 extern void check_key_deleted(World *world, const Server *server);
 extern void check_led(World *world);
 extern bool check_is_well(const World *world, const Server **who);
