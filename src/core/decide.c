@@ -580,7 +580,7 @@ elector_decide(const ElectorView *view)
 								 view->gate_open && view->now < view->promises_until ?
 								 view->promises_until : 0);
 
-	if (view->gate_open && !holds_leader(view))
+	if ((view->gate_open || view->lapsed) && !holds_leader(view))
 		return decide_keyless(view);
 
 	/*

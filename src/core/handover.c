@@ -136,6 +136,8 @@ cannot_follow_on(const ElectorView *view, int i, ElectorLsn end, ElectorReason *
 		*why = ELECTOR_BECAUSE_TARGET_SILENT;
 	else if (!peer->candidate)
 		*why = ELECTOR_BECAUSE_TARGET_NO_CANDIDATE;
+	else if (peer->full)
+		*why = ELECTOR_BECAUSE_TARGET_FULL;
 	else if (!peer->following)
 		*why = ELECTOR_BECAUSE_TARGET_NOT_FOLLOWING;
 	else if (view->maximum_lag >= 0 &&

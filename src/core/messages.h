@@ -119,6 +119,7 @@ typedef struct ElectorReport
 	int64_t		lease_ms_left;
 	bool		streaming;
 	bool		candidate;
+	bool		full;			/* has no room for WAL */
 	int32_t		priority;
 	bool		stopping;		/* a shutdown was requested */
 } ElectorReport;

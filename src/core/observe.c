@@ -139,7 +139,10 @@ find_missed(const Elector *elector)
 	const ElectorNode *self = elector_cluster_node(cluster, elector->settings.node);
 	ElectorTime silent;
 
-	if (!leader->present || strcmp(leader->node, elector->settings.node) == 0)
+	/* It names its term; a write for it would only hold an election up. */
+	if (!leader->present)
+		return self != NULL ? self->alive.misses : 0;
+	if (strcmp(leader->node, elector->settings.node) == 0)
 		return 0;
 	silent = elector->ports->silent_since(elector->world, leader->node);
 	if (silent == 0)
@@ -281,6 +284,7 @@ observe_self(const Elector *elector, const ElectorView *view, ElectorPeerView *p
 	peer->following = server->recovering && server->streaming &&
 		server->upstream_term == view->leader.term;
 	peer->candidate = elector->settings.candidate;
+	peer->full = server->wal_full;
 	peer->priority = elector->settings.priority;
 	peer->position = server->position;
 	if (peer->following && server->flushed > peer->position.lsn)
@@ -324,6 +328,7 @@ observe_peers(Elector *elector, ElectorView *view)
 		peer->following = said->report.streaming &&
 			said->report.term == view->leader.term;
 		peer->candidate = said->report.candidate;
+		peer->full = said->report.full;
 		peer->priority = said->report.priority;
 		peer->position.timeline = said->report.timeline;
 		peer->position.lsn = said->report.lsn;

@@ -91,6 +91,7 @@ ELECTOR_REASON(ELECTOR_BECAUSE_TARGET_SILENT, "no heir", "the target does not an
 ELECTOR_REASON(ELECTOR_BECAUSE_TARGET_NOT_FOLLOWING, "no heir", "the target does not stream from the leader; elector_status tells what it waits for")
 ELECTOR_REASON(ELECTOR_BECAUSE_TARGET_BEHIND, "no heir", "the target is further behind the leader than pg_elector.maximum_lag; wait until it has caught up")
 ELECTOR_REASON(ELECTOR_BECAUSE_TARGET_NO_CANDIDATE, "no heir", "the target is no candidate; set pg_elector.candidate = on there, or see its row in elector_status for what makes it none")
+ELECTOR_REASON(ELECTOR_BECAUSE_TARGET_FULL, "no heir", "the target has no room for WAL; make some there")
 ELECTOR_REASON(ELECTOR_BECAUSE_REMOVED_UNKNOWN, "no member", "it is no member of the cluster; elector_status shows the members")
 ELECTOR_REASON(ELECTOR_BECAUSE_REMOVED_LEADS, "leader exists", "it is the leader; switch over to another member with elector_switchover(), and stop it first")
 ELECTOR_REASON(ELECTOR_BECAUSE_REMOVED_ALIVE, "alive", "it is alive, and would come back; stop it first, and wait until elector_status shows it as \"down\"")

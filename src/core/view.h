@@ -30,6 +30,7 @@ typedef struct ElectorPeerView
 	ElectorTime reported_at;
 	bool		following;		/* streams from the leader in its term */
 	bool		candidate;
+	bool		full;			/* has no room for WAL */
 	int32_t		priority;
 	ElectorPosition position;
 

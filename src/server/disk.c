@@ -17,6 +17,7 @@
  */
 #include "library.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -43,13 +44,15 @@
 #define WAL_FILE XLOGDIR "/" ELECTOR_LIBRARY ".probe"
 
 /*
- * interval is written by the worker, all else by the thread.  began is when the write
- * under way began, 0 when there is none; error is the errno of the last one, 0 if it
- * succeeded; room is in bytes.
+ * interval and segment are written by the worker, all else by the thread.  began is when
+ * the write under way began, or the first of those that have failed since, 0 when the
+ * last one succeeded; error is the errno of the last one; room is in bytes.
  */
 static struct
 {
 	pg_atomic_uint32 interval;	/* milliseconds; 0: do nothing */
+	pg_atomic_uint64 segment;	/* of WAL that is written now; those after it are
+								 * there to be used again */
 	pg_atomic_uint64 began;
 	pg_atomic_uint32 error;
 	pg_atomic_uint64 room;
@@ -79,13 +82,38 @@ write_page(const char *path)
 	return error;
 }
 
+/* What is free, and the segments that are there already. */
 static void
 look_at_room(void)
 {
 	struct statvfs volume;
+	uint64		room;
+	DIR		   *directory;
+	struct dirent *entry;
 
-	if (statvfs(XLOGDIR, &volume) == 0)
-		pg_atomic_write_u64(&probe.room, (uint64) volume.f_bavail * volume.f_frsize);
+	if (statvfs(XLOGDIR, &volume) != 0 || (directory = opendir(XLOGDIR)) == NULL)
+		return;
+	room = (uint64) volume.f_bavail * volume.f_frsize;
+	while ((entry = readdir(directory)) != NULL)
+	{
+		TimeLineID	timeline;
+		XLogSegNo	segment;
+
+		if (!IsXLogFileName(entry->d_name))
+			continue;
+		XLogFromFileName(entry->d_name, &timeline, &segment, wal_segment_size);
+		if (segment > pg_atomic_read_u64(&probe.segment))
+			room += wal_segment_size;
+	}
+	closedir(directory);
+	pg_atomic_write_u64(&probe.room, room);
+}
+
+/* A full volume is another matter. */
+static int
+error_of_disk(int error)
+{
+	return error == ENOSPC || error == EDQUOT ? 0 : error;
 }
 
 static void *
@@ -99,15 +127,15 @@ run_probe(void *argument)
 
 		if (interval != 0)
 		{
-			pg_atomic_write_u64(&probe.began, elector_now());
-			error = write_page(DATA_FILE);
+			if (pg_atomic_read_u64(&probe.began) == 0)
+				pg_atomic_write_u64(&probe.began, elector_now());
+			error = error_of_disk(write_page(DATA_FILE));
 			if (error == 0 && wal_elsewhere)
-				error = write_page(WAL_FILE);
+				error = error_of_disk(write_page(WAL_FILE));
+			pg_atomic_write_u32(&probe.error, error);
+			if (error == 0)
+				pg_atomic_write_u64(&probe.began, 0);
 			look_at_room();
-
-			/* A full volume is another matter. */
-			pg_atomic_write_u32(&probe.error, error == ENOSPC ? 0 : error);
-			pg_atomic_write_u64(&probe.began, 0);
 		}
 		else
 			interval = IDLE_INTERVAL;
@@ -134,6 +162,7 @@ start_probe(void)
 	pg_atomic_init_u32(&probe.interval, 0);
 	pg_atomic_init_u64(&probe.began, 0);
 	pg_atomic_init_u32(&probe.error, 0);
+	pg_atomic_init_u64(&probe.segment, PG_UINT64_MAX);
 	pg_atomic_init_u64(&probe.room, PG_UINT64_MAX);
 	wal_elsewhere = stat(".", &data) == 0 && stat(XLOGDIR, &wal) == 0 &&
 		data.st_dev != wal.st_dev;
@@ -143,9 +172,10 @@ start_probe(void)
 	error = pthread_create(&thread, NULL, run_probe, NULL);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (error != 0)
-		ereport(ERROR,
+		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not start the thread that watches the disk: %s", strerror(error))));
+				 errmsg("could not start the thread that watches the disk: %s", strerror(error)),
+				 errdetail("A disk that takes no write is not noticed.")));
 }
 
 static bool
@@ -153,8 +183,7 @@ is_stuck(ElectorTime now)
 {
 	ElectorTime began = (ElectorTime) pg_atomic_read_u64(&probe.began);
 
-	return pg_atomic_read_u32(&probe.error) != 0 ||
-		(began != 0 && now >= began + (ElectorTime) elector_disk_timeout * 1000);
+	return began != 0 && now >= began + (ElectorTime) elector_disk_timeout * 1000;
 }
 
 /* One line when it begins and one when it ends. */
@@ -165,7 +194,7 @@ note(bool stuck, bool full)
 
 	if (stuck && !noted_stuck && error != 0)
 		ereport(WARNING,
-				(errmsg("the disk does not take a write: %s", strerror(error)),
+				(errmsg("the disk has not taken a write for %d ms: %s", elector_disk_timeout, strerror(error)),
 				 errdetail("This node does not lead, nor is it a candidate, until it does.")));
 	else if (stuck && !noted_stuck)
 		ereport(WARNING,
@@ -178,7 +207,7 @@ note(bool stuck, bool full)
 		ereport(WARNING,
 				(errmsg("there is no room for WAL: " UINT64_FORMAT " bytes are left in \"%s\"",
 						pg_atomic_read_u64(&probe.room), XLOGDIR),
-				 errdetail("This node is no candidate until there is.")));
+				 errdetail("A leader asks for another one that has some.")));
 	else if (!full && noted_full)
 		ereport(LOG,
 				(errmsg("there is room for WAL again")));
@@ -201,6 +230,7 @@ elector_disk_look(ElectorServer *server)
 						Min(Max(interval, INTERVAL_MIN), INTERVAL_MAX));
 	if (elector_disk_timeout != 0)
 	{
+		pg_atomic_write_u64(&probe.segment, Max(server->position.lsn, server->flushed) / wal_segment_size);
 		server->disk_stuck = is_stuck(elector_now());
 		server->wal_full = pg_atomic_read_u64(&probe.room) <
 			(uint64) SEGMENTS_LEFT_MIN * wal_segment_size;

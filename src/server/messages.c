@@ -30,6 +30,7 @@ static const ElectorField report_fields[] = {
 	FIELD(ElectorReport, lease_ms_left, INT64),
 	FIELD(ElectorReport, streaming, BOOL),
 	FIELD(ElectorReport, candidate, BOOL),
+	FIELD(ElectorReport, full, BOOL),
 	FIELD(ElectorReport, priority, INT32),
 	FIELD(ElectorReport, stopping, BOOL),
 	ELECTOR_END_OF_FIELDS

@@ -237,7 +237,7 @@ port_look(void *world, ElectorServer *server)
 
 	/* Nobody is to choose it meanwhile. */
 	elector_worker->elector.settings.candidate =
-		elector_candidate && !server->disk_stuck && !server->wal_full;
+		elector_candidate && !server->disk_stuck;
 }
 
 static bool

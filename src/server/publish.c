@@ -194,7 +194,7 @@ describe(const ElectorPlan *plan, const ElectorView *view, char *detail)
 		strlcpy(detail, "the disk of this node does not take a write, so that it is no candidate; see its log",
 				ELECTOR_TEXT_SIZE);
 	else if (elector_worker->elector.server.wal_full)
-		strlcpy(detail, "there is no room for WAL on this node, so that it is no candidate",
+		strlcpy(detail, "there is no room for WAL on this node",
 				ELECTOR_TEXT_SIZE);
 	else if (recovery_min_apply_delay > 0 && elector_candidate)
 		strlcpy(detail, "recovery_min_apply_delay is set on a candidate: elections wait for it; set pg_elector.candidate = off",
@@ -364,6 +364,7 @@ elector_publish(void)
 		view->upstream_term != 0 ? view->upstream_term : view->state.term;
 	self->remembered = elector->remembered;
 	self->candidate = elector->settings.candidate;
+	self->full = elector->server.wal_full;
 	shared->term = view->term.term;
 	shared->leader_end = elector->leader_end;
 	shared->leader_told_at = elector->leader_told_at;

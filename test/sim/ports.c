@@ -250,6 +250,7 @@ fill_report(const Server *server, ElectorReport *report)
 	strcpy(report->node, world->names[server->node]);
 	strcpy(report->instance, server->instance);
 	report->candidate = server->elector.settings.candidate;
+	report->full = world->now < server->wal_full_until;
 	report->priority = world->settings[server->node].priority;
 	report->timeline = server_timeline(server);
 	report->lsn = server->lsn;
@@ -482,7 +483,7 @@ port_look(void *world, ElectorServer *facts)
 	facts->disk_stuck = all->now < server->disk_stuck_until;
 	facts->wal_full = all->now < server->wal_full_until;
 	server->elector.settings.candidate = all->settings[server->node].candidate &&
-		!facts->disk_stuck && !facts->wal_full;
+		!facts->disk_stuck;
 	commits_look(server, facts);
 }
 

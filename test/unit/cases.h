@@ -308,6 +308,7 @@ static const CaseField case_peer_fields[] = {
 	CASE_PEER("report.at", reported_at, CASE_TIME),
 	CASE_PEER("report.following", following, CASE_BOOL),
 	CASE_PEER("report.candidate", candidate, CASE_BOOL),
+	CASE_PEER("report.full", full, CASE_BOOL),
 	CASE_PEER("report.priority", priority, CASE_INT32),
 	CASE_PEER("report.timeline", position.timeline, CASE_UINT32),
 	CASE_PEER("report.lsn", position.lsn, CASE_LSN),
