@@ -57,8 +57,7 @@ back_up(ElectorRejoin *rejoin, const ElectorSource *source, const char *clone)
 		psprintf("--pgdata=%s", clone),
 		psprintf("--dbname=%s", source->conninfo),
 		"--wal-method=stream", "--checkpoint=fast", "--progress", "--verbose", "--no-password",
-		rejoin->slot ? psprintf("--slot=%s", rejoin->slot) : NULL,
-	rejoin->make_slot ? "--create-slot" : NULL, NULL};
+	rejoin->slot ? psprintf("--slot=%s", rejoin->slot) : NULL, NULL};
 	ElectorChild child = {.name = "pg_basebackup",.argv = argv,.password = source->password,
 	.stoppable = true,.line = watch_line,.arg = rejoin};
 

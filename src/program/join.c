@@ -10,7 +10,9 @@
  * next one says what to delete.
  *
  * A replication slot on the leader, by the name under which the library will use it,
- * keeps the WAL that comes after the copy.  The trap is the slot of a join that
+ * keeps the WAL that comes after the copy.  It is made before the backup begins:
+ * pg_basebackup would make it a moment later, when a checkpoint, of another backup for
+ * instance, may have removed the WAL that this one begins with.  The trap is the slot of a join that
  * fails: it would keep WAL for nobody.  It is dropped, unless this process is killed,
  * and then a later join takes it over.
  */
@@ -245,6 +247,23 @@ check_leader(Join *join)
 	return true;
 }
 
+static bool
+make_slot(const Join *join)
+{
+	char		problem[256];
+
+	if (!join->make_slot ||
+		elector_source_ask(&join->source,
+						   psprintf("SELECT slot_name FROM"
+									" pg_catalog.pg_create_physical_replication_slot('%s', true)",
+									join->slot), problem, sizeof(problem)) != NULL)
+		return true;
+	elector_log(ELECTOR_FATAL, "could not make replication slot \"%s\" on node \"%s\": %s",
+				join->slot, join->leader.node, problem);
+	elector_log_hint("max_replication_slots has to have room, and the role of its conninfo needs REPLICATION.");
+	return false;
+}
+
 static void
 drop_slot(const Join *join)
 {
@@ -371,7 +390,6 @@ clone_leader(Join *join)
 		.program = &program,
 		.new_node = true,
 		.slot = join->slot,
-		.make_slot = join->make_slot,
 		.configure = configure,
 		.arg = join
 	};
@@ -519,6 +537,12 @@ elector_join(int argc, char **argv)
 	signal(SIGCHLD, SIG_DFL);
 	elector_log(ELECTOR_LOG, "node \"%s\" leads in term " UINT64_FORMAT, join.leader.node,
 				join.leader.term);
+	if (!make_slot(&join))
+	{
+		if (join.made_directory)
+			rmdir(join.options.data_directory);
+		return 1;
+	}
 	if (!clone_leader(&join))
 		return 1;
 	return start_node(&join) ? 0 : 1;

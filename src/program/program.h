@@ -235,8 +235,7 @@ typedef struct ElectorRejoin
 
 	/* For a new node (join.c), which has no files of its own yet. */
 	bool		new_node;
-	const char *slot;			/* keeps WAL for it on the source; ... */
-	bool		make_slot;		/* ... and is not there yet */
+	const char *slot;			/* keeps WAL for it on the source */
 	bool		(*configure) (void *arg, const char *clone);
 	void	   *arg;
 } ElectorRejoin;

@@ -167,7 +167,8 @@ foreach my $unit ('pg_elector.service', 'postgresql@.service.d/pg_elector.conf')
 }
 
 my %unit;
-push @{ $unit{$1} }, $2 while read_file("$contrib/systemd/pg_elector.service") =~ /^(\w+)=(.*)$/mg;
+my $text = read_file("$contrib/systemd/pg_elector.service");
+push @{ $unit{$1} }, $2 while $text =~ /^(\w+)=(.*)$/mg;
 is($unit{Type}[0], 'notify', 'the unit is of type notify');
 
 # What systemd does: start the command with a socket; wait for READY=1; at its end start it

@@ -24,6 +24,9 @@ sub patroni_pids { my ($node) = @_; return $cluster->find_processes($node, qr{^\
 sub restart
 {
 	my ($node) = @_;
+
+	# Patroni's was root's.
+	chown $cluster->{uid}, $cluster->{gid}, $cluster->log($node);
 	ElectorCluster::stop($cluster, $node);
 	return ElectorCluster::start($cluster, $node);
 }
