@@ -228,9 +228,9 @@ elector_failsafe_until(const ElectorView *view)
 	const ElectorDurability *record = &view->durability;
 	ElectorTime until;
 
-	/* Fenced, nobody leads. */
+	/* Fenced, nobody leads; and who gives its leadership up is not to be kept from it. */
 	if (!view->gate_open || !view->may_promise || !view->asked.present ||
-		view->state.term > view->state.followed)
+		view->state.term > view->state.followed || view->lapsed || view->cut_off)
 		return 0;
 	if (!record->present)
 		return all_until(view);
