@@ -36,6 +36,9 @@
 /* How often a node looks whether the others can come in. */
 #define OWN_ACCESS_INTERVAL ((ElectorTime) 10 * 1000000)
 
+/* How often a node that was renamed looks whether its former name can be forgotten. */
+#define FORMER_INTERVAL 1000000
+
 /* An etcd that comes and goes is not worth a line more often. */
 #define NOTES_APART ((ElectorTime) 10 * 1000000)
 
@@ -423,6 +426,36 @@ notice_stop(Elector *elector, ElectorTime now)
 	elector_session_reload(elector);
 }
 
+/*
+ * This node had another name before its server was started: nobody shall wait for that
+ * one (S20).  The leader takes it out of the durability rule, so there has to be one.
+ * If somebody is alive by that name, this is a copy, and the name is not ours to end.
+ */
+static void
+forget_former(Elector *elector)
+{
+	const ElectorView *view = &elector->view;
+	char	   *former = elector->state.former;
+	const ElectorNode *node;
+	ElectorReason why;
+
+	if (former[0] == '\0' || elector->acting || !view->known || !view->registered ||
+		view->refusal != ELECTOR_REFUSAL_NONE)
+		return;
+	node = elector_cluster_node(elector->cluster, former);
+	if (node == NULL || !node->member.present ||
+		(node->alive.present && strcmp(node->alive.instance, elector->predecessor) != 0))
+	{
+		former[0] = '\0';
+		elector_save_state(elector);
+	}
+	else if (view->leader.present && view->term.opened && view->leader.term == view->term.term &&
+			 elector_judge_removal(view, former, &why))
+		elector_remove_member(elector, former);
+	else
+		elector_poll(elector, FORMER_INTERVAL);
+}
+
 ElectorTime
 elector_step(Elector *elector)
 {
@@ -437,6 +470,7 @@ elector_step(Elector *elector)
 	elector->poll_at = 0;
 	elector->news = false;
 	again = decide_and_act(elector);
+	forget_former(elector);
 
 	at = elector_session_next(elector, now);
 	if (again != 0 && again < at)

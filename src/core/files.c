@@ -39,6 +39,7 @@ typedef struct Field
 
 static const Field state_fields[] = {
 	FIELD(ElectorState, node, FIELD_TEXT),
+	FIELD(ElectorState, former, FIELD_TEXT),
 	FIELD(ElectorState, system, FIELD_UINT64),
 	FIELD(ElectorState, term, FIELD_UINT64),
 	FIELD(ElectorState, token, FIELD_INT64),

@@ -274,6 +274,9 @@ typedef struct ElectorState
 {
 	bool		present;
 	char		node[ELECTOR_NAME_SIZE];
+	char		former[ELECTOR_NAME_SIZE];	/* what it was called before it was
+											 * renamed, until that is forgotten;
+											 * "": nothing else */
 	uint64_t	system;			/* system identifier */
 	uint64_t	term;			/* highest term obeyed ... */
 	int64_t		token;			/* ... and the election's token (S11) */

@@ -9,7 +9,9 @@
  * A child is given up when it has said nothing for SILENCE: all of them report
  * their progress when asked to, so a total time, which would depend on the
  * amount of data, is not needed (I7).  It dies with us (PR_SET_PDEATHSIG), and
- * is in a process group of its own so that its children die with it.
+ * is in a process group of its own so that its children die with it.  pg_basebackup
+ * has one that receives WAL, and would hold the source's slot for ever; a guard in
+ * that group ends what is left of it when we are gone.
  */
 #include "program.h"
 
@@ -80,6 +82,37 @@ become(const ElectorChild *child, int out)
 	_exit(127);
 }
 
+/* A process that ends the group of the child when nobody has the pipe's other end. */
+static pid_t
+start_guard(pid_t child, int fds[2])
+{
+	pid_t		pid = fork();
+	char		nothing;
+
+	if (pid == 0)
+	{
+		close(fds[1]);
+		setpgid(0, child);
+		while (read(fds[0], &nothing, 1) < 0 && errno == EINTR)
+			 /* again */ ;
+		kill(-child, SIGKILL);
+		_exit(0);
+	}
+	close(fds[0]);
+	return pid;
+}
+
+static void
+end_guard(pid_t guard, int fd)
+{
+	close(fd);
+	if (guard > 0)
+	{
+		kill(guard, SIGKILL);
+		waitpid(guard, NULL, 0);
+	}
+}
+
 static void
 take_line(const ElectorChild *child, pid_t pid, Lines *lines)
 {
@@ -115,9 +148,11 @@ elector_child_run(ElectorChild *child)
 	const char *killed = NULL;
 	int			status;
 	int			fds[2];
+	int			guarded[2];
 	pid_t		pid;
+	pid_t		guard;
 
-	if (pipe2(fds, O_CLOEXEC) != 0 || (pid = fork()) < 0)
+	if (pipe2(fds, O_CLOEXEC) != 0 || pipe2(guarded, O_CLOEXEC) != 0 || (pid = fork()) < 0)
 	{
 		elector_log(ELECTOR_WARNING, "could not start %s: %s", child->name, strerror(errno));
 		return false;
@@ -125,6 +160,8 @@ elector_child_run(ElectorChild *child)
 	if (pid == 0)
 		become(child, fds[1]);
 	close(fds[1]);
+	setpgid(pid, pid);			/* whoever comes first, it or the guard */
+	guard = start_guard(pid, guarded);
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
 
 	while (waitpid(pid, &status, WNOHANG) != pid)
@@ -153,6 +190,7 @@ elector_child_run(ElectorChild *child)
 		 /* what is left */ ;
 	take_line(child, pid, &lines);
 	close(fds[0]);
+	end_guard(guard, guarded[1]);
 
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return true;

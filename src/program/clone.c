@@ -8,7 +8,8 @@
  * that time both control files are spoiled, and the good one comes last.
  *
  * The node's own files are not touched, except when a rewind that failed before
- * has put them into the hold.
+ * has put them into the hold.  A new node (join.c) has none, and begins with a copy
+ * of the source's, made its own before the clone takes the data directory's place.
  *
  * Not done: tablespaces.  pg_basebackup refuses their folders, since the old
  * data is in them.
@@ -39,7 +40,13 @@ watch_line(void *arg, pid_t pid, const char *line)
 	if (error)
 		snprintf(rejoin->problem, sizeof(rejoin->problem), "pg_basebackup: %s",
 				 error + strlen(SAYS_ERROR));
-	return strstr(line, SAYS_PROGRESS) != NULL;
+	if (strstr(line, SAYS_PROGRESS) == NULL)
+		return false;
+
+	/* somebody watches */
+	if (rejoin->new_node)
+		fprintf(stderr, isatty(2) ? "%s\r" : "%s\n", line);
+	return true;
 }
 
 static bool
@@ -49,32 +56,44 @@ back_up(ElectorRejoin *rejoin, const ElectorSource *source, const char *clone)
 		psprintf("%s/pg_basebackup", rejoin->program->bin_directory),
 		psprintf("--pgdata=%s", clone),
 		psprintf("--dbname=%s", source->conninfo),
-		"--wal-method=stream", "--checkpoint=fast", "--progress", "--verbose",
-	"--no-password", NULL};
+		"--wal-method=stream", "--checkpoint=fast", "--progress", "--verbose", "--no-password",
+		rejoin->slot ? psprintf("--slot=%s", rejoin->slot) : NULL,
+	rejoin->make_slot ? "--create-slot" : NULL, NULL};
 	ElectorChild child = {.name = "pg_basebackup",.argv = argv,.password = source->password,
 	.stoppable = true,.line = watch_line,.arg = rejoin};
 
 	return elector_disk_remove_tree(clone) && elector_child_run(&child);
 }
 
-/* Remove the source's own files from the backup, and spoil it. */
+/* Remove from the backup what is the source's own, but for a new node's beginnings. */
 static bool
-dress(const ElectorHold *hold, const char *clone)
+remove_own(const ElectorRejoin *rejoin, const char *clone)
 {
 	char	  **names = elector_disk_names(clone);
-	ControlFileData control;
 	bool		ok = names != NULL;
 
 	for (int i = 0; ok && names[i] != NULL; i++)
 	{
-		if (elector_is_own(clone, names[i]))
+		if (elector_is_own(clone, names[i]) &&
+			(!rejoin->new_node || elector_is_of_run(names[i])))
 			ok = elector_disk_remove_tree(psprintf("%s/%s", clone, names[i]));
 	}
 	if (names)
 		pgfnames_cleanup(names);
-	return ok && elector_control_read(clone, &control) &&
+	return ok;
+}
+
+/* Make the backup this node's, and spoil it until it is in place. */
+static bool
+dress(const ElectorRejoin *rejoin, const char *clone)
+{
+	const ElectorHold *hold = &rejoin->hold;
+	ControlFileData control;
+
+	return remove_own(rejoin, clone) && elector_control_read(clone, &control) &&
 		elector_control_save(clone, elector_hold_file(hold, "clone.control")) &&
-		elector_control_spoil(clone, &control);
+		elector_control_spoil(clone, &control) &&
+		(!rejoin->new_node || rejoin->configure(rejoin->arg, clone));
 }
 
 static bool
@@ -171,7 +190,8 @@ elector_clone(ElectorRejoin *rejoin)
 	}
 	if (!elector_source_prepare(&source, rejoin->problem, sizeof(rejoin->problem)))
 		return ELECTOR_REJOIN_NOT_NOW;
-	if (elector_control_read(rejoin->program->data_directory, &control) &&
+	if (!rejoin->new_node &&
+		elector_control_read(rejoin->program->data_directory, &control) &&
 		control.system_identifier != source.system)
 	{
 		snprintf(rejoin->problem, sizeof(rejoin->problem),
@@ -184,7 +204,8 @@ elector_clone(ElectorRejoin *rejoin)
 		return ELECTOR_REJOIN_NOT_NOW;
 	clone = elector_hold_file(hold, "clone");
 	elector_log(ELECTOR_LOG, "cloning the data directory from node \"%s\"", rejoin->todo.leader);
-	if (!elector_hold_take_slots(hold) || !back_up(rejoin, &source, clone) || !dress(hold, clone) ||
+	if (!(rejoin->new_node || elector_hold_take_slots(hold)) ||
+		!back_up(rejoin, &source, clone) || !dress(rejoin, clone) ||
 		!remove_stale(hold->data_directory) ||
 		!elector_hold_mark(hold, ELECTOR_HOLD_CLONED))
 	{

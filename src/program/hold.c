@@ -54,6 +54,13 @@ is_log(const char *name)
 	return strcmp(name, "log") == 0 || strcmp(name, "pg_log") == 0;
 }
 
+/* Of a server that ran there, and nothing for another node to begin with? */
+bool
+elector_is_of_run(const char *name)
+{
+	return strcmp(name, ELECTOR_DIRECTORY) == 0 || is_log(name);
+}
+
 /* Is that entry of a data directory the node's own, and not PostgreSQL's? */
 bool
 elector_is_own(const char *directory, const char *name)
@@ -72,7 +79,7 @@ elector_is_own(const char *directory, const char *name)
 	}
 	if (strcmp(name, &ELECTOR_HOLD_WITHIN[1]) == 0)
 		return false;
-	if (strcmp(name, ELECTOR_DIRECTORY) == 0 || is_log(name))
+	if (elector_is_of_run(name))
 		return true;
 	return S_ISREG(st.st_mode) || strncmp(name, "pg_", 3) != 0;
 }

@@ -3,13 +3,22 @@
  *	  Lines on standard error that look like the server's own.
  *
  * The server's settings are not known here, so these have its default prefix:
- * time and process id, which is the postmaster's.
+ * time and process id, which is the postmaster's.  Commands that a person types
+ * (options.c) say the same in the way of PostgreSQL's other programs.
  */
 #include "program.h"
 
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+
+static bool plainly = false;
+
+void
+elector_log_plainly(void)
+{
+	plainly = true;
+}
 
 static void
 say(const char *level, const char *format, va_list args)
@@ -20,11 +29,16 @@ say(const char *level, const char *format, va_list args)
 	char		zone[32];
 	char		text[4096];
 
+	vsnprintf(text, sizeof(text), format, args);
+	if (plainly)
+	{
+		fprintf(stderr, "%s%s\n", level, text);
+		return;
+	}
 	gettimeofday(&now, NULL);
 	localtime_r(&now.tv_sec, &local);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M:%S", &local);
 	strftime(zone, sizeof(zone), "%Z", &local);
-	vsnprintf(text, sizeof(text), format, args);
 
 	/* one write per line, so that lines of several processes do not mix */
 	fprintf(stderr, "%s.%03d %s [%d] %s:  %s\n", stamp,
@@ -40,12 +54,18 @@ elector_log(ElectorLevel level, const char *format,...)
 		[ELECTOR_WARNING] = "WARNING",
 		[ELECTOR_FATAL] = "FATAL"
 	};
+	static const char *const plain_names[] = {
+		[ELECTOR_LOG] = "",
+		[ELECTOR_WARNING] = "warning: ",
+		[ELECTOR_FATAL] = "error: "
+	};
 	char		prefixed[1024];
 	va_list		args;
 
-	snprintf(prefixed, sizeof(prefixed), "pg_elector: %s", format);
+	snprintf(prefixed, sizeof(prefixed), "pg_elector: %s%s", plainly ? plain_names[level] : "",
+			 format);
 	va_start(args, format);
-	say(names[level], prefixed, args);
+	say(plainly ? "" : names[level], prefixed, args);
 	va_end(args);
 }
 
@@ -55,7 +75,7 @@ elector_log_detail(const char *format,...)
 	va_list		args;
 
 	va_start(args, format);
-	say("DETAIL", format, args);
+	say(plainly ? "pg_elector: detail: " : "DETAIL", format, args);
 	va_end(args);
 }
 
@@ -65,6 +85,6 @@ elector_log_hint(const char *format,...)
 	va_list		args;
 
 	va_start(args, format);
-	say("HINT", format, args);
+	say(plainly ? "pg_elector: hint: " : "HINT", format, args);
 	va_end(args);
 }

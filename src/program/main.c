@@ -1,6 +1,6 @@
 /*
  * main.c
- *	  The program pg_elector: the postmaster's last act.
+ *	  The program pg_elector: the postmaster's last act, and an operator's commands.
  *
  * When a postmaster with the library ends, and when one starts and finds work
  * left over, it executes this program in its place, with the same process id,
@@ -15,7 +15,8 @@
  *
  * Supervisors and pg_ctl see a server that never left.
  *
- * Apart from that it runs role_change_command (role_change.c).
+ * Apart from that it runs role_change_command (role_change.c), and what a person types:
+ * status, join, check (status.c, join.c, check.c).
  *
  * The trap is signals: they arrive blocked and stay so, in here and across the
  * exec, because a server that is asked to stop meanwhile must find the request
@@ -44,30 +45,40 @@
 static void
 usage(void)
 {
-	printf("pg_elector does what a PostgreSQL server that elects its own primary has to do\n"
-		   "while it is not running.  The server runs it by itself.\n\n"
+	printf("pg_elector shows, extends and examines a group of PostgreSQL servers that elect\n"
+		   "their own primary.\n\n"
 		   "Usage:\n"
-		   "  pg_elector postmaster OPTION... --exec|--exit -- POSTGRES [ARG]...\n\n"
+		   "  pg_elector status [OPTION]...     who leads, and who is there, by what etcd knows\n"
+		   "  pg_elector join [OPTION]...       make a new node from the leader\n"
+		   "  pg_elector check [OPTION]...      examine a node, and how it and the others reach\n"
+		   "                                    each other\n\n"
 		   "Options:\n"
-		   "      --data-directory=DIR   the server's data directory\n"
-		   "      --etcd=ENDPOINTS       URLs of etcd, separated by commas\n"
+		   "  -D, --pgdata=DIR           data directory of the node, whose configuration says what\n"
+		   "                             is not said here (default: PGDATA)\n"
+		   "      --config-file=FILE     its configuration file, if that is not in DIR\n"
+		   "      --cluster=NAME         pg_elector.cluster (default: PG_ELECTOR_CLUSTER)\n"
+		   "      --etcd=ENDPOINTS       pg_elector.etcd (default: PG_ELECTOR_ETCD)\n"
 		   "      --etcd-ca-file=FILE    pg_elector.etcd_ca_file, and so on, where set\n"
 		   "      --etcd-cert-file=FILE\n"
 		   "      --etcd-key-file=FILE\n"
 		   "      --etcd-user=NAME\n"
 		   "      --etcd-password-file=FILE\n"
-		   "      --cluster=NAME         pg_elector.cluster\n"
-		   "      --node=NAME            pg_elector.node\n"
-		   "      --instance=ID          instance whose leadership is given up (default: none)\n"
-		   "      --rejoin=MODE          rewind, clone, or off (default: rewind)\n"
-		   "      --exec                 execute POSTGRES at the end\n"
-		   "      --exit                 only give up leadership, then exit, with status 75\n"
-		   "                             if the server has to be started again\n"
+		   "      --timeout=SECONDS      give etcd, and each member, so long (default: 5)\n"
 		   "  -V, --version              output version information, then exit\n"
 		   "  -?, --help                 show this help, then exit\n\n"
-		   "POSTGRES is the absolute path of the server, followed by its arguments.\n\n"
-		   "  pg_elector role-change OPTION...\n\n"
-		   "runs the command of pg_elector.role_change_command.\n");
+		   "Options of status:\n"
+		   "      --json                 for programs\n\n"
+		   "Options of join:\n"
+		   "      --node=NAME            pg_elector.node of the new node\n"
+		   "      --conninfo=CONNINFO    pg_elector.conninfo: how the others will reach it\n"
+		   "      --zone=NAME            pg_elector.zone\n"
+		   "  -c, --set=NAME=VALUE       another setting for it, as often as needed\n"
+		   "      --start                start it\n"
+		   "  -l, --log=FILE             where its server writes then (default: DIR.log)\n\n"
+		   "status exits with 0 if there is a leader that takes writes, 2 if there is none, 1 if\n"
+		   "that could not be found out; check with 0 if nothing has to be changed, else 1.\n\n"
+		   "While a server is not running, it runs \"pg_elector postmaster\" by itself, and\n"
+		   "\"pg_elector role-change\" for pg_elector.role_change_command.\n");
 }
 
 static bool
@@ -315,6 +326,12 @@ main(int argc, char **argv)
 	}
 	if (argc > 1 && strcmp(argv[1], "role-change") == 0)
 		return elector_role_change(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "status") == 0)
+		return elector_status(argc, argv);
+	if (argc > 1 && strcmp(argv[1], "join") == 0)
+		return elector_join(argc, argv);
+	if (argc > 1 && strcmp(argv[1], "check") == 0)
+		return elector_check(argc, argv);
 	if (argc < 2 || strcmp(argv[1], "postmaster") != 0)
 	{
 		usage();

@@ -11,12 +11,14 @@
 
 #include "access/xlogdefs.h"
 #include "catalog/pg_control.h"
+#include "libpq-fe.h"
 
 #include "../core/files.h"
 #include "../core/hold.h"
 #include "../core/records.h"
 #include "../etcd/auth.h"
 #include "../etcd/client.h"
+#include "../etcd/mirror.h"
 
 typedef enum ElectorRejoinMode
 {
@@ -53,6 +55,9 @@ typedef enum ElectorLevel
 extern void elector_log(ElectorLevel level, const char *format,...) pg_attribute_printf(2, 3);
 extern void elector_log_detail(const char *format,...) pg_attribute_printf(1, 2);
 extern void elector_log_hint(const char *format,...) pg_attribute_printf(1, 2);
+
+/* From now on for a person at a terminal, and not for the server's log. */
+extern void elector_log_plainly(void);
 
 /*
  * disk.c: each logs why it failed and returns false.  What they have done when
@@ -109,6 +114,33 @@ extern bool elector_stop_requested(void);
 /* role_change.c */
 extern int	elector_role_change(int argc, char **argv);
 
+/* talk.c */
+typedef struct ElectorTalk
+{
+	ElectorEtcd *etcd;
+	ElectorMirror *mirror;
+	int64		deadline;
+	bool		loading;		/* the request under way reads the mirror */
+	bool		answered;
+	ElectorEtcdStatus status;
+	bool		succeeded;
+	int64		lease;
+	int64		ttl;
+	char		endpoint[256];	/* who answered last */
+	char		error[256];
+} ElectorTalk;
+
+extern int64 elector_talk_now(void);	/* microseconds */
+extern bool elector_talk_begin(ElectorTalk *talk, const ElectorEtcdSettings *etcd,
+							   const char *cluster, const char *node, int64 bound);
+extern void elector_talk_end(ElectorTalk *talk);
+extern bool elector_talk_read(ElectorTalk *talk);
+extern bool elector_talk_load(ElectorTalk *talk);
+extern bool elector_talk_commit(ElectorTalk *talk, ElectorTxn *txn);
+extern bool elector_talk_revoke(ElectorTalk *talk, int64 lease);
+extern bool elector_talk_grant(ElectorTalk *talk, int64 ttl);
+extern int64 elector_talk_time_left(ElectorTalk *talk, int64 lease);
+
 /* release.c */
 extern void elector_release(const ElectorProgram *program,
 							const ElectorLeadership *leadership);
@@ -128,6 +160,15 @@ extern bool elector_source_parse(const char *conninfo, ElectorSource *source);
 extern bool elector_source_prepare(ElectorSource *source, char *problem, size_t size);
 
 extern char *elector_source_history(const ElectorSource *source);
+
+/* Bounds are in seconds. */
+extern PGconn *elector_source_open(const ElectorSource *source, int bound, bool replication);
+extern PGresult *elector_source_query(PGconn *conn, const char *query, int bound);
+extern char *elector_source_problem(PGconn *conn);
+
+/* What a query that gives one row says in its first column; NULL, and why not. */
+extern char *elector_source_ask(const ElectorSource *source, const char *query,
+								char *problem, size_t size);
 
 /*
  * Where the source's history left the timeline; the largest number if it has not,
@@ -162,6 +203,7 @@ extern bool elector_hold_take_slots(const ElectorHold *hold);
 extern bool elector_hold_give_slots(const ElectorHold *hold);
 extern bool elector_hold_remove(ElectorHold *hold);
 extern bool elector_is_own(const char *directory, const char *name);
+extern bool elector_is_of_run(const char *name);
 
 /* rejoin.c */
 typedef enum ElectorOutcome
@@ -190,6 +232,13 @@ typedef struct ElectorRejoin
 	ElectorTodo todo;
 	ElectorHold hold;
 	char		problem[1024];	/* unless done */
+
+	/* For a new node (join.c), which has no files of its own yet. */
+	bool		new_node;
+	const char *slot;			/* keeps WAL for it on the source; ... */
+	bool		make_slot;		/* ... and is not there yet */
+	bool		(*configure) (void *arg, const char *clone);
+	void	   *arg;
 } ElectorRejoin;
 
 extern ElectorRejoinResult elector_discard(ElectorRejoin *rejoin, const ElectorSource *source,
@@ -198,5 +247,84 @@ extern ElectorRejoinResult elector_rewind(ElectorRejoin *rejoin);
 extern bool elector_rewind_undo(ElectorHold *hold);
 extern ElectorRejoinResult elector_clone(ElectorRejoin *rejoin);
 extern bool elector_clone_replace(const ElectorHold *hold);
+
+/* options.c: what a command that a person types is told */
+typedef struct ElectorSetting
+{
+	const char *name;
+	const char *value;
+} ElectorSetting;
+
+#define ELECTOR_OPTION_SETTINGS_MAX 32
+
+typedef struct ElectorOptions
+{
+	const char *bin_directory;	/* where this program lies, and postgres beside it */
+	const char *data_directory; /* absolute; NULL: not given */
+	const char *config_file;	/* NULL: not given */
+	const char *cluster;
+	const char *node;
+	const char *conninfo;
+	const char *zone;
+	const char *log;
+	ElectorEtcdSettings etcd;
+	int64		bound;			/* microseconds */
+	bool		json;
+	bool		start;
+	ElectorSetting settings[ELECTOR_OPTION_SETTINGS_MAX];	/* for the new node's
+															 * configuration */
+	int			nsettings;
+} ElectorOptions;
+
+extern const char *elector_bin_directory(const char *argv0);
+extern bool elector_options_parse(ElectorOptions *options, int argc, char **argv,
+								  const char *letters);
+extern bool elector_options_complete(ElectorOptions *options);
+extern bool elector_options_enter(const ElectorOptions *options);
+
+/* "host:port" of a connection string, and what is wrong with it as conninfo, or NULL */
+extern char *elector_conninfo_address(const char *conninfo);
+extern const char *elector_conninfo_fault(const char *conninfo);
+extern char *elector_conninfo_value(const char *conninfo, const char *keyword);
+
+/*
+ * config.c: the value of a setting in a server's configuration; NULL: it is not
+ * set there.  *problem, if that could not be found out, else NULL.
+ */
+extern char *elector_config_get(const ElectorOptions *options, const char *name,
+								char **problem);
+extern bool elector_config_write(const char *file, const ElectorSetting *settings,
+								 int nsettings, const char *comment);
+extern bool elector_config_drop(const char *file, const ElectorSetting *settings,
+								int nsettings);
+extern bool elector_config_seconds(const char *value, double unit, double *seconds);
+
+/* check.c, check_members.c */
+typedef enum ElectorVerdict
+{
+	ELECTOR_VERDICT_OK,
+	ELECTOR_VERDICT_WARN,		/* works, and not as well as it might */
+	ELECTOR_VERDICT_FAIL
+} ElectorVerdict;
+
+typedef struct ElectorCheck
+{
+	ElectorOptions options;
+	ElectorTalk talk;			/* the cluster as it is in etcd, ... */
+	bool		known;			/* ... if that could be read */
+	bool		running;		/* this node's server */
+	uint64		system;			/* its system identifier; 0: not known */
+	int			nwarnings;
+	int			nfailures;
+} ElectorCheck;
+
+extern void elector_verdict(ElectorCheck *check, ElectorVerdict verdict, const char *advice,
+							const char *format,...) pg_attribute_printf(4, 5);
+extern void elector_check_members(ElectorCheck *check);
+
+/* status.c, join.c, check.c: exit statuses */
+extern int	elector_status(int argc, char **argv);
+extern int	elector_join(int argc, char **argv);
+extern int	elector_check(int argc, char **argv);
 
 #endif							/* ELECTOR_PROGRAM_H */

@@ -15,152 +15,17 @@
  */
 #include "program.h"
 
-#include <poll.h>
 #include <time.h>
-
-#include "../etcd/client.h"
-#include "../etcd/json.h"
-#include "../etcd/mirror.h"
 
 /*
  * The server's restart waits for this; with an etcd that answers it is a few
- * milliseconds.  Several endpoints may be tried within it.
+ * milliseconds.  Several endpoints may be tried within it (talk.c).
  */
 #define RELEASE_BOUND	(2 * INT64CONST(1000000))
-#define REQUEST_BOUND	(700 * INT64CONST(1000))
 #define PAUSE			(50 * 1000L)
 
 /* A stop that took longer than this was another boot's. */
 #define RELEASE_STALE	(24 * 3600 * INT64CONST(1000000))
-
-typedef struct Talk
-{
-	ElectorEtcd *etcd;
-	ElectorMirror *mirror;
-	int64		deadline;
-	bool		loading;		/* the request under way reads the mirror */
-	bool		answered;
-	ElectorEtcdStatus status;
-	bool		succeeded;
-	char		error[256];
-} Talk;
-
-static int64
-microseconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * INT64CONST(1000000) + now.tv_nsec / 1000;
-}
-
-/* What is wrong with certificates or the password is known by then. */
-static void
-notice(void *arg, bool trouble, const char *message, const char *hint)
-{
-	if (!trouble)
-		return;
-	elector_log(ELECTOR_WARNING, "%s", message);
-	if (hint[0] != '\0')
-		elector_log_hint("%s", hint);
-}
-
-static bool
-talk_begin(Talk *talk, const ElectorProgram *program, int64 bound)
-{
-	const char *error = "no endpoint is set";
-
-	memset(talk, 0, sizeof(*talk));
-	talk->deadline = microseconds() + bound;
-	talk->etcd = program->etcd.endpoints ? elector_etcd_create(&program->etcd, &error) : NULL;
-	if (talk->etcd == NULL)
-	{
-		elector_log(ELECTOR_WARNING, "could not use etcd: %s", error);
-		return false;
-	}
-	elector_etcd_listen(talk->etcd, notice, NULL);
-	talk->mirror = pg_malloc0(sizeof(ElectorMirror));
-	elector_mirror_init(talk->mirror, program->cluster, program->node);
-	return true;
-}
-
-static void
-talk_end(Talk *talk)
-{
-	elector_etcd_destroy(talk->etcd);
-	pg_free(talk->mirror);
-}
-
-static void
-take_answer(void *arg, const ElectorEtcdReply *reply)
-{
-	Talk	   *talk = arg;
-
-	talk->answered = true;
-	talk->status = reply->status;
-	talk->succeeded = reply->succeeded;
-	if (reply->status != ELECTOR_ETCD_OK)
-		snprintf(talk->error, sizeof(talk->error), "%s", reply->error);
-	else if (talk->loading)
-		elector_mirror_load(talk->mirror, reply);
-}
-
-static int64
-request_bound(const Talk *talk)
-{
-	return Min(REQUEST_BOUND, Max(talk->deadline - microseconds(), 1000));
-}
-
-/* Wait for the answer to the request just made.  True if etcd answered well. */
-static bool
-talk_wait(Talk *talk)
-{
-	while (!talk->answered && microseconds() < talk->deadline)
-	{
-		struct pollfd readable = {.fd = elector_etcd_fd(talk->etcd),.events = POLLIN};
-		int64		wait = elector_etcd_timeout(talk->etcd);
-		int64		left = Max(talk->deadline - microseconds(), 0);
-
-		wait = wait < 0 ? left : Min(wait, left);
-		poll(&readable, 1, (int) ((wait + 999) / 1000));
-		elector_etcd_pump(talk->etcd);
-	}
-	if (!talk->answered)
-		snprintf(talk->error, sizeof(talk->error), "timeout expired");
-	return talk->answered && talk->status == ELECTOR_ETCD_OK;
-}
-
-static bool
-talk_read(Talk *talk)
-{
-	bool		ok;
-
-	talk->answered = false;
-	talk->loading = true;
-	elector_etcd_commit(talk->etcd, elector_mirror_read(talk->mirror), request_bound(talk),
-						take_answer, talk);
-	ok = talk_wait(talk);
-	talk->loading = false;
-	return ok;
-}
-
-static bool
-talk_commit(Talk *talk, ElectorTxn *txn)
-{
-	talk->answered = false;
-	elector_etcd_commit(talk->etcd, txn, request_bound(talk), take_answer, talk);
-	return talk_wait(talk);
-}
-
-static bool
-talk_revoke(Talk *talk, int64 lease)
-{
-	talk->answered = false;
-	elector_etcd_revoke(talk->etcd, lease, request_bound(talk), take_answer, talk);
-
-	/* what etcd refuses is a lease that it does not have */
-	return talk_wait(talk) || (talk->answered && talk->status == ELECTOR_ETCD_REFUSED);
-}
 
 /* Where the server was shut down; nowhere if it was not. */
 static ElectorPosition
@@ -182,7 +47,7 @@ static int32
 stopping_ms(const ElectorLeadership *leadership)
 {
 	int64		since = leadership->stopped_at;
-	int64		now = microseconds();
+	int64		now = elector_talk_now();
 
 	return since > 0 && since <= now && now - since < RELEASE_STALE ? (now - since) / 1000 : -1;
 }
@@ -194,15 +59,15 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 	ElectorChange *change;
 	bool		over = false;
 	bool		released = false;
-	Talk		talk;
+	ElectorTalk talk;
 
-	if (!talk_begin(&talk, program, RELEASE_BOUND))
+	if (!elector_talk_begin(&talk, &program->etcd, program->cluster, program->node, RELEASE_BOUND))
 		return;
 	change = pg_malloc(sizeof(ElectorChange));
 
-	while (!over && microseconds() < talk.deadline)
+	while (!over && elector_talk_now() < talk.deadline)
 	{
-		if (talk_read(&talk))
+		if (elector_talk_read(&talk))
 		{
 			const ElectorLeader *leader = &talk.mirror->cluster.leader;
 
@@ -214,7 +79,7 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 				elector_change_release(change, &talk.mirror->cluster, leadership,
 									   position.lsn != 0 ? &position : NULL,
 									   stopping_ms(leadership));
-				if (talk_commit(&talk, elector_mirror_txn(talk.mirror, change)))
+				if (elector_talk_commit(&talk, elector_mirror_txn(talk.mirror, change)))
 					over = released = talk.succeeded;
 			}
 		}
@@ -229,14 +94,14 @@ elector_release(const ElectorProgram *program, const ElectorLeadership *leadersh
 		elector_log(ELECTOR_LOG, "leadership of term " UINT64_FORMAT " is over already",
 					leadership->term);
 
-	if (!over || !talk_revoke(&talk, leadership->lease))
+	if (!over || !elector_talk_revoke(&talk, leadership->lease))
 	{
 		elector_log(ELECTOR_WARNING, "could not %s in etcd: %s",
 					over ? "revoke the leader's lease" : "release leadership", talk.error);
 		elector_log_detail("The lease expires by itself.");
 	}
 	pg_free(change);
-	talk_end(&talk);
+	elector_talk_end(&talk);
 }
 
 /* Who leads now?  False if nobody, or if that is not known. */
@@ -244,13 +109,13 @@ bool
 elector_find_leader(const ElectorProgram *program, ElectorLeader *leader)
 {
 	bool		found = false;
-	Talk		talk;
+	ElectorTalk talk;
 
-	if (!talk_begin(&talk, program, RELEASE_BOUND))
+	if (!elector_talk_begin(&talk, &program->etcd, program->cluster, program->node, RELEASE_BOUND))
 		return false;
-	while (!found && microseconds() < talk.deadline)
+	while (!found && elector_talk_now() < talk.deadline)
 	{
-		if (talk_read(&talk))
+		if (elector_talk_read(&talk))
 		{
 			*leader = talk.mirror->cluster.leader;
 			found = leader->present && strcmp(leader->node, program->node) != 0;
@@ -258,6 +123,6 @@ elector_find_leader(const ElectorProgram *program, ElectorLeader *leader)
 		}
 		pg_usleep(PAUSE);
 	}
-	talk_end(&talk);
+	elector_talk_end(&talk);
 	return found;
 }

@@ -10,7 +10,6 @@
 #include <poll.h>
 #include <time.h>
 
-#include "libpq-fe.h"
 #include "pqexpbuffer.h"
 
 #define CONNECT_BOUND	10		/* seconds */
@@ -111,12 +110,15 @@ wait_for_socket(PGconn *conn, short events, int64 deadline)
 	return left > 0 && poll(&socket, 1, (int) left) > 0;
 }
 
-static PGconn *
-open_connection(const ElectorSource *source)
+/* Not NULL; its status tells.  replication: for replication commands, not SQL. */
+PGconn	   *
+elector_source_open(const ElectorSource *source, int bound, bool replication)
 {
-	const char *keywords[] = {"dbname", "password", "fallback_application_name", NULL};
-	const char *values[] = {source->conninfo, source->password, "pg_elector", NULL};
-	int64		deadline = milliseconds() + CONNECT_BOUND * 1000;
+	const char *keywords[] = {"dbname", "password", "fallback_application_name",
+	"replication", NULL};
+	const char *values[] = {source->conninfo, source->password, "pg_elector",
+	replication ? "true" : NULL, NULL};
+	int64		deadline = milliseconds() + bound * INT64CONST(1000);
 	PGconn	   *conn = PQconnectStartParams(keywords, values, 1);
 	PostgresPollingStatusType step = PGRES_POLLING_WRITING;
 
@@ -127,12 +129,33 @@ open_connection(const ElectorSource *source)
 			break;
 		step = PQconnectPoll(conn);
 	}
+	if (conn == NULL)
+	{
+		elector_log(ELECTOR_FATAL, "out of memory");
+		exit(1);
+	}
 	return conn;
 }
 
+static PGconn *
+open_connection(const ElectorSource *source)
+{
+	return elector_source_open(source, CONNECT_BOUND, false);
+}
+
+/* libpq's last word in a line: the first says what, what follows are guesses. */
+char	   *
+elector_source_problem(PGconn *conn)
+{
+	char	   *message = pg_strdup(PQerrorMessage(conn));
+
+	message[strcspn(message, "\n")] = '\0';
+	return message[0] != '\0' ? message : pg_strdup("timeout expired");
+}
+
 /* One query, one row; NULL if it failed or took too long. */
-static PGresult *
-ask(PGconn *conn, const char *query, int bound)
+PGresult   *
+elector_source_query(PGconn *conn, const char *query, int bound)
 {
 	int64		deadline = milliseconds() + bound * INT64CONST(1000);
 	PGresult   *result = NULL;
@@ -167,13 +190,13 @@ ask(PGconn *conn, const char *query, int bound)
 static bool
 look(PGconn *conn, ElectorSource *source, bool *recovering, bool *checkpointed)
 {
-	PGresult   *result = ask(conn,
-							 "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, timeline_id,"
-							 " CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE"
-							 " pg_catalog.substr(pg_catalog.pg_walfile_name("
-							 "pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END"
-							 " FROM pg_catalog.pg_control_system(),"
-							 " pg_catalog.pg_control_checkpoint()", QUERY_BOUND);
+	PGresult   *result = elector_source_query(conn,
+											  "SELECT pg_catalog.pg_is_in_recovery(), system_identifier, timeline_id,"
+											  " CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE"
+											  " pg_catalog.substr(pg_catalog.pg_walfile_name("
+											  "pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END"
+											  " FROM pg_catalog.pg_control_system(),"
+											  " pg_catalog.pg_control_checkpoint()", QUERY_BOUND);
 
 	if (result == NULL)
 		return false;
@@ -198,16 +221,9 @@ elector_source_prepare(ElectorSource *source, char *problem, size_t size)
 	bool		checkpointed = false;
 	bool		ok = false;
 
-	if (conn == NULL || PQstatus(conn) != CONNECTION_OK)
-	{
-		char	   *message = pg_strdup(conn ? PQerrorMessage(conn) : "out of memory");
-
-		/* the first line says what; what follows are guesses */
-		message[strcspn(message, "\n")] = '\0';
+	if (PQstatus(conn) != CONNECTION_OK)
 		snprintf(problem, size, "could not connect to the server to rejoin: %s",
-				 message[0] ? message : "timeout expired");
-		pg_free(message);
-	}
+				 elector_source_problem(conn));
 	else if (!look(conn, source, &recovering, &checkpointed))
 		snprintf(problem, size, "could not query the server to rejoin: %s", PQerrorMessage(conn));
 	else if (recovering)
@@ -216,7 +232,7 @@ elector_source_prepare(ElectorSource *source, char *problem, size_t size)
 	{
 		if (!checkpointed)
 		{
-			PQclear(ask(conn, "CHECKPOINT", CHECKPOINT_BOUND));
+			PQclear(elector_source_query(conn, "CHECKPOINT", CHECKPOINT_BOUND));
 			if (!look(conn, source, &recovering, &checkpointed))
 				checkpointed = false;
 		}
@@ -241,13 +257,31 @@ elector_source_history(const ElectorSource *source)
 	snprintf(query, sizeof(query),
 			 "SELECT pg_catalog.convert_from(pg_catalog.pg_read_binary_file("
 			 "'pg_wal/%08X.history', 0, 1000000, true), 'SQL_ASCII')", source->timeline);
-	if (conn != NULL && PQstatus(conn) == CONNECTION_OK)
-		result = ask(conn, query, QUERY_BOUND);
+	if (PQstatus(conn) == CONNECTION_OK)
+		result = elector_source_query(conn, query, QUERY_BOUND);
 	PQfinish(conn);
 	if (result != NULL)
 		history = pg_strdup(PQgetvalue(result, 0, 0));
 	PQclear(result);
 	return history;
+}
+
+char	   *
+elector_source_ask(const ElectorSource *source, const char *query, char *problem, size_t size)
+{
+	PGconn	   *conn = open_connection(source);
+	PGresult   *result = NULL;
+	char	   *value = NULL;
+
+	if (PQstatus(conn) == CONNECTION_OK)
+		result = elector_source_query(conn, query, QUERY_BOUND);
+	if (result != NULL && PQntuples(result) == 1)
+		value = pg_strdup(PQgetvalue(result, 0, 0));
+	else
+		snprintf(problem, size, "%s", elector_source_problem(conn));
+	PQclear(result);
+	PQfinish(conn);
+	return value;
 }
 
 XLogRecPtr

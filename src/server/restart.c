@@ -329,25 +329,43 @@ is_restored(void)
 }
 
 /*
+ * The directory was started under another name before.  What it acknowledged it did
+ * under that one, so under the new one it counts when it has caught up (S10, S20).
+ */
+static void
+rename_node(ElectorState *state)
+{
+	ereport(LOG,
+			(errmsg("node \"%s\" is called \"%s\" from now on", state->node, elector_node)));
+	strlcpy(state->former, state->node, sizeof(state->former));
+	strlcpy(state->node, elector_node, sizeof(state->node));
+	state->caught_up = false;
+	elector_store_write_state(state);
+	forget_work();
+}
+
+/*
  * Whose data directory is this?  A state file under another node's name means
- * that it was copied; that is how a node is added, if the copy is a backup that
- * has not been started yet.
+ * that it was renamed, or copied; the latter is how a node is added, if the copy is a
+ * backup that has not been started yet.
  */
 static void
 check_state(void)
 {
 	ElectorState state;
 	ElectorState here;
+	bool		known;
+	bool		same;
 	bool		crc_ok;
 	ControlFileData *control;
 
 	memset(&here, 0, sizeof(here));
 	elector_store_identity(&here);
-	if (elector_store_read_state(&state) && strcmp(state.node, elector_node) == 0)
-	{
-		bool		same = state.inode == here.inode &&
+	known = elector_store_read_state(&state);
+	same = known && state.inode == here.inode &&
 		(state.device == here.device || strcmp(state.boot_id, here.boot_id) != 0);
-
+	if (known && strcmp(state.node, elector_node) == 0)
+	{
 		if (same && !is_restored())
 			return;
 
@@ -364,12 +382,17 @@ check_state(void)
 		forget_work();
 		return;
 	}
-	if (state.present && access("backup_label", F_OK) != 0)
+	if (same && !is_restored())
+	{
+		rename_node(&state);
+		return;
+	}
+	if (state.present && access(BACKUP_LABEL_FILE, F_OK) != 0)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("data directory \"%s\" belongs to node \"%s\", not to \"%s\"",
+				 errmsg("data directory \"%s\" is a copy of node \"%s\", and not \"%s\"",
 						DataDir, state.node, elector_node),
-				 errhint("A node keeps its name.  To add a node, make a new data directory with pg_basebackup.")));
+				 errhint("To add a node, make a new data directory with \"pg_elector join\" or pg_basebackup.")));
 
 	memset(&state, 0, sizeof(state));
 	state.present = true;

@@ -399,19 +399,22 @@ foreach my $kind (qw(rewind clone))
 }
 
 #
-# Two programs, or a program and its orphans, do not work at once.
+# Two programs do not work at once; and what one has started ends with it, its children's
+# children, too.
 #
 diverge('fast');
 work('rewind');
-fake('pg_rewind', 'servers diverged', 'kill 9, $program; sleep 3; kill 9, $pid; exit 1;');
-$pid = program();
-wait_end($pid, 'orphan');
+fake('pg_rewind', 'servers diverged', 'kill 19, $pid; sleep 60;');
 $offset = $cluster->log_offset('n1');
+$pid = program();
+$cluster->wait_log('n1', qr/servers diverged/, $offset);
 my $second = program();
 wait_end($second, 'beside another');
-like($cluster->log_since('n1', $offset), qr/could not lock data directory|data directory is ready/,
-	'beside an orphan, if it lives: refused');
-$cluster->poll_until(sub { !grep { process_alive($_) } $cluster->pids('n1') }, 10, 'the orphan to end');
+like($cluster->log_since('n1', $offset), qr/could not lock data directory/, 'beside another: refused');
+is(scalar(grep { title($_) =~ m{/pg_rewind } } $cluster->pids('n1')), 2, 'a program and its grandchild');
+kill_and_wait('KILL', $pid);
+$cluster->poll_until(sub { !grep { process_alive($_) } $cluster->pids('n1') }, 10, 'what it has started to end');
+pass('end with the program that is killed');
 real('pg_rewind');
 $pid = program();
 check_follows('after that', $pid);
