@@ -434,6 +434,10 @@ is_over(const ElectorView *view, bool foretold)
 		return foretold || all_fenced(view);
 	if (!view->failsafe.present || old_leader_out(view, foretold))
 		return true;
+
+	/* Whose gate has not been open has nothing to go on with. */
+	if (view->term.present && !view->term.opened)
+		return true;
 	if (!record->present)
 		return one_is_out(view, foretold);
 	return over_under(view, &record->rule, foretold) &&
