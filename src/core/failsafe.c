@@ -228,9 +228,9 @@ elector_failsafe_until(const ElectorView *view)
 	const ElectorDurability *record = &view->durability;
 	ElectorTime until;
 
-	/* Fenced, nobody leads. */
+	/* Fenced, nobody leads; and who gives its leadership up is not to be kept from it. */
 	if (!view->gate_open || !view->may_promise || !view->asked.present ||
-		view->state.term > view->state.followed)
+		view->state.term > view->state.followed || view->lapsed || view->cut_off)
 		return 0;
 	if (!record->present)
 		return all_until(view);
@@ -433,6 +433,10 @@ is_over(const ElectorView *view, bool foretold)
 	if (view->forgot_since != 0)
 		return foretold || all_fenced(view);
 	if (!view->failsafe.present || old_leader_out(view, foretold))
+		return true;
+
+	/* Whose gate has not been open has nothing to go on with. */
+	if (view->term.present && !view->term.opened)
 		return true;
 	if (!record->present)
 		return one_is_out(view, foretold);

@@ -63,7 +63,7 @@ ask_if_overdue(Elector *elector)
 
 	if (!elector->gate_open || !elector->settings.failsafe || !elector->asked.present ||
 		elector->stopping || elector->state.term > elector->leader_term ||
-		now < overdue_at(elector))
+		elector->lapsed || elector->cut_off || now < overdue_at(elector))
 	{
 		elector->ask_promises_at = 0;
 		return;

@@ -289,7 +289,6 @@ $cluster->set_durability('any 1');
 	my $asked  = $cluster->session($follower, user => 'postgres');
 
 	$cluster->wait_for_status($follower, $follower, { state => 'commits missing' }, 30);
-	$cluster->remove_dead($follower, $old);
 	$asked->send('SELECT elector_failover(accept_data_loss => true)');
 	$cluster->wait_for_status($follower, $follower, { role => 'leader', detail => qr/acknowledged the beginning/ }, 30);
 	like(read_file($cluster->data($follower) . sprintf('/pg_wal/%08X.history', timeline_of($follower))), qr/^(?:.*\n)*$before\t\S+\t.*\n\z/,

@@ -257,6 +257,12 @@ check_leading_by_promises(void)
 	changed = view;
 	changed.gate_open = false;
 	is_int(elector_failsafe_until(&changed), 0, "promises: they open nothing");
+	changed = view;
+	changed.lapsed = true;
+	is_int(elector_failsafe_until(&changed), 0, "promises: they do not keep a leader whose disk is stuck");
+	changed = view;
+	changed.cut_off = true;
+	is_int(elector_failsafe_until(&changed), 0, "promises: nor one that is cut off from its followers");
 
 	/* Under a policy as many as make a commit durable. */
 	changed = view;
