@@ -70,7 +70,7 @@ src/server/http_page.inc: src/server/http_page.pl src/server/http_page.html
 	mv $@.new $@
 
 pg_elector: $(PROGRAM_OBJS) $(ETCD_OBJS) $(CORE_OBJS)
-	$(CC) $(CFLAGS) $^ $(libpq_pgport) $(LDFLAGS) $(LDFLAGS_EX) -lcurl -lcjson -lcrypto -o $@
+	$(CC) $(CFLAGS) $^ -L$(pkglibdir) -lpgfeutils $(libpq_pgport) $(LDFLAGS) $(LDFLAGS_EX) -lcurl -lcjson -lcrypto -o $@
 
 #
 # Helpers of the tests, and the unit tests: these carry sanitizers, and objects

@@ -377,8 +377,11 @@ one_is_out(const ElectorView *view, bool foretold)
 			continue;
 		if (is_out(view, i, member, foretold))
 			return true;
-		anybody = anybody || member != NULL;
 	}
+
+	/* Also one that was removed: only removing the old leader says that it is gone. */
+	for (int m = 0; m < view->failsafe.nmembers; m++)
+		anybody = anybody || strcmp(view->failsafe.members[m].node, view->term.node) != 0;
 	return !anybody;
 }
 
@@ -395,9 +398,9 @@ too_few_left(const ElectorView *view, const ElectorCommitRule *rule, bool foreto
 		const ElectorFailsafeMember *member = find_member(&view->failsafe, node);
 		int			i = elector_find_peer(view, node);
 
-		if (i < 0 || member == NULL || strcmp(node, view->term.node) == 0)
+		if (member == NULL || strcmp(node, view->term.node) == 0)
 			continue;
-		left[m] = !is_out(view, i, member, foretold);
+		left[m] = i < 0 || !is_out(view, i, member, foretold);
 		anybody = anybody || left[m];
 	}
 	return !anybody || !elector_rule_might_suffice(rule, view->term.node, left);
@@ -426,13 +429,13 @@ is_over(const ElectorView *view, bool foretold)
 {
 	const ElectorDurability *record = &view->durability;
 
-	if (view->term.released || !ELECTOR_RULE(PROMISERS_FENCED))
+	if (!ELECTOR_RULE(PROMISERS_FENCED))
 		return true;
 
-	/* What the forgotten leadership had on record nobody knows (S15). */
+	/* What the forgotten leadership had on record nobody knows, nor its word (S15). */
 	if (view->forgot_since != 0)
 		return foretold || all_fenced(view);
-	if (!view->failsafe.present || old_leader_out(view, foretold))
+	if (view->term.released || !view->failsafe.present || old_leader_out(view, foretold))
 		return true;
 
 	/* Whose gate has not been open has nothing to go on with. */

@@ -52,6 +52,7 @@ static const Field state_fields[] = {
 	FIELD(ElectorState, promised, FIELD_UINT64),
 	FIELD(ElectorState, promised_ms, FIELD_INT64),
 	FIELD(ElectorState, instance, FIELD_TEXT),
+	FIELD(ElectorState, machine, FIELD_TEXT),
 	FIELD(ElectorState, boot_id, FIELD_TEXT),
 	FIELD(ElectorState, device, FIELD_UINT64),
 	FIELD(ElectorState, inode, FIELD_UINT64),

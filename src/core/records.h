@@ -300,6 +300,7 @@ typedef struct ElectorState
 
 	/* Which postmaster wrote this, to know a dead predecessor (S9). */
 	char		instance[ELECTOR_INSTANCE_SIZE];
+	char		machine[ELECTOR_NAME_SIZE]; /* /etc/machine-id, or "" */
 	char		boot_id[ELECTOR_NAME_SIZE];
 	uint64_t	device;
 	uint64_t	inode;

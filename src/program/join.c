@@ -25,6 +25,8 @@
 
 #include "common/file_perm.h"
 #include "common/file_utils.h"
+#include "fe_utils/string_utils.h"
+#include "pqexpbuffer.h"
 
 #include "../core/name.h"
 
@@ -419,6 +421,21 @@ clone_leader(Join *join)
 	return false;
 }
 
+/* What pg_ctl hands to a shell; NULL if the data directory says it all. */
+static char *
+server_options(const ElectorOptions *options)
+{
+	PQExpBufferData text;
+
+	if (options->config_file == NULL)
+		return NULL;
+	initPQExpBuffer(&text);
+	appendPQExpBufferStr(&text, "-c config_file=");
+	if (!appendShellStringNoError(&text, options->config_file))
+		elector_log(ELECTOR_WARNING, "the name of the configuration file has several lines");
+	return text.data;
+}
+
 /* True if pg_ctl says so. */
 static bool
 start_server(const ElectorOptions *options, const char *log)
@@ -426,9 +443,7 @@ start_server(const ElectorOptions *options, const char *log)
 	char	   *argv[] = {
 		psprintf("%s/pg_ctl", options->bin_directory), "-D", pg_strdup(options->data_directory),
 		"-l", pg_strdup(log), "-w", "-t", START_SECONDS, "-s", "start",
-		options->config_file ? "-o" : NULL,
-		options->config_file ? psprintf("-c config_file=%s", options->config_file) : NULL,
-	NULL};
+		options->config_file ? "-o" : NULL, server_options(options), NULL};
 	int			status;
 	pid_t		pid;
 
@@ -484,9 +499,20 @@ start_node(const Join *join)
 
 	if (!options->start)
 	{
+		PQExpBufferData command;
+
+		initPQExpBuffer(&command);
+		appendPQExpBuffer(&command, "%s/pg_ctl -D ", options->bin_directory);
+		appendShellStringNoError(&command, options->data_directory);
+		appendPQExpBufferStr(&command, " -l ");
+		appendShellStringNoError(&command, log);
+		if (options->config_file != NULL)
+		{
+			appendPQExpBufferStr(&command, " -o ");
+			appendShellStringNoError(&command, server_options(options));
+		}
 		printf("Node \"%s\" is ready.  Look through its configuration (pg_elector check), and start it:\n\n"
-			   "    %s/pg_ctl -D %s -l %s start\n\n",
-			   options->node, options->bin_directory, options->data_directory, log);
+			   "    %s start\n\n", options->node, command.data);
 		return true;
 	}
 	if (!start_server(options, log))

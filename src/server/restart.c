@@ -356,6 +356,7 @@ check_state(void)
 	ElectorState here;
 	bool		known;
 	bool		same;
+	bool		elsewhere;
 	bool		crc_ok;
 	ControlFileData *control;
 
@@ -364,10 +365,22 @@ check_state(void)
 	known = elector_store_read_state(&state);
 	same = known && state.inode == here.inode &&
 		(state.device == here.device || strcmp(state.boot_id, here.boot_id) != 0);
+	elsewhere = known && state.machine[0] != '\0' && here.machine[0] != '\0' &&
+		strcmp(state.machine, here.machine) != 0;
 	if (known && strcmp(state.node, elector_node) == 0)
 	{
-		if (same && !is_restored())
+		if (same && !is_restored() && !elsewhere)
 			return;
+		if (same && !is_restored())
+		{
+			/*
+			 * A volume that was moved to another machine, or a copy of it block by
+			 * block, beside which the original may go on promising (S8).
+			 */
+			state.directory[0] = '\0';
+			elector_store_write_state(&state);
+			return;
+		}
 
 		/*
 		 * A copy under the same name, or a restored backup: what it led is
@@ -382,7 +395,7 @@ check_state(void)
 		forget_work();
 		return;
 	}
-	if (same && !is_restored())
+	if (same && !is_restored() && !elsewhere)
 	{
 		rename_node(&state);
 		return;

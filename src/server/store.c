@@ -188,19 +188,26 @@ elector_store_read_problem(char *text, size_t size, ElectorTime *age)
 	return true;
 }
 
-/* The machine's boot and the data directory itself. */
+static void
+read_line(const char *path, char *line)
+{
+	char		text[ELECTOR_FILE_SIZE];
+
+	line[0] = '\0';
+	if (!read_text(path, text, sizeof(text)))
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	strlcpy(line, text, ELECTOR_NAME_SIZE);
+}
+
+/* The machine, its boot, and the data directory itself. */
 void
 elector_store_identity(ElectorState *state)
 {
-	char		text[ELECTOR_FILE_SIZE];
 	struct stat status;
 
-	state->boot_id[0] = '\0';
-	if (read_text("/proc/sys/kernel/random/boot_id", text, sizeof(text)))
-	{
-		text[strcspn(text, "\n")] = '\0';
-		strlcpy(state->boot_id, text, sizeof(state->boot_id));
-	}
+	read_line("/etc/machine-id", state->machine);
+	read_line("/proc/sys/kernel/random/boot_id", state->boot_id);
 	if (stat(DataDir, &status) < 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),

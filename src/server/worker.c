@@ -80,6 +80,7 @@ begin(void)
 	state.system = GetSystemIdentifier();
 	strlcpy(state.node, elector_node, sizeof(state.node));
 	strlcpy(state.instance, now.instance, sizeof(state.instance));
+	strlcpy(state.machine, now.machine, sizeof(state.machine));
 	strlcpy(state.boot_id, now.boot_id, sizeof(state.boot_id));
 	state.device = now.device;
 	state.inode = now.inode;

@@ -98,7 +98,7 @@ lead('n1');
 	lead('n1');
 	my $term = $cluster->term('n1');
 	my ($left) = (must_run({}, 'df', '--output=avail', '-B1', $data) =~ /(\d+)\s*$/);
-	must_run({}, 'fallocate', '--length', $left - 8 * 1024 * 1024, "$data/filler");
+	must_run({}, 'fallocate', '--length', $left - 20 * 1024 * 1024, "$data/filler");
 	my $new = $cluster->wait_for_leader(exclude => 'n1');
 	$cluster->wait_for_writable($new, 30);
 	is($cluster->term($new), $term + 1, 'WAL volume full: another leads');

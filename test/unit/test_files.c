@@ -25,6 +25,7 @@ make_state(ElectorState *state)
 	state->timeline = UINT32_MAX;
 	state->caught_up = true;
 	strcpy(state->instance, "0123456789abcdef0123456789abcdef");
+	strcpy(state->machine, "m");
 	strcpy(state->boot_id, "b");
 	strcpy(state->directory, "fedcba9876543210fedcba9876543210");
 	state->promised = 7;
