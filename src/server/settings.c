@@ -667,7 +667,7 @@ elector_settings_define(void)
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("pg_elector.max_staleness",
 							"A standby that may lack what was committed longer ago than this refuses reads.",
-							"It asks the leader several times within this time.  0: no bound.",
+							"It asks the leader several times within this time.  Commits that wait for nothing (synchronous_commit = off) count from when they are written.  0: no bound.",
 							&elector_max_staleness, 0, 0, INT_MAX / 2, PGC_SIGHUP,
 							GUC_UNIT_MS,
 							check_max_staleness, NULL, NULL);

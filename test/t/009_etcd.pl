@@ -43,7 +43,7 @@ sub errors_since
 }
 
 # One member.
-my $cluster = ElectorCluster->new(nodes => 3, ttl => '5s', settings => { 'pg_elector.failsafe' => 'off' })->build;
+my $cluster = ElectorCluster->new(nodes => 3, ttl => '5s', settings => { 'pg_elector.failsafe' => 'off', 'pg_elector.lease_wait' => 0 })->build;
 my $writer  = $cluster->start_writer;
 my $probers = $cluster->start_probers;
 my $term    = $cluster->term('n1');
