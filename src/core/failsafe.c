@@ -139,7 +139,9 @@ ElectorPlan
 elector_failsafe_plan(const ElectorView *view, ElectorFailsafe *record)
 {
 	wanted_record(view, record);
-	if (is_same(record, &view->failsafe) && !view->asked_changing)
+
+	/* Where there is to be none, what may still come about does no harm. */
+	if (is_same(record, &view->failsafe) && (!view->asked_changing || !record->present))
 		return elector_plan_wait(view, ELECTOR_BECAUSE_LEADING, 0);
 	return elector_plan(view, ELECTOR_SET_FAILSAFE, ELECTOR_BECAUSE_FAILSAFE);
 }

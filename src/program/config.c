@@ -173,6 +173,25 @@ read_config(const char *file)
 	return elector_disk_exists(file) ? elector_disk_read(file, CONFIG_SIZE_MAX, NULL) : pg_strdup("");
 }
 
+/* Where a link leads, and with the permissions that it has. */
+static bool
+replace_config(const char *file, const char *text)
+{
+	char	   *path = realpath(file, NULL);
+	struct stat status;
+	bool		written;
+
+	if (path == NULL || stat(path, &status) != 0)
+	{
+		free(path);
+		return elector_disk_write(file, text, strlen(text));
+	}
+	written = elector_disk_write(path, text, strlen(text)) &&
+		chmod(path, status.st_mode & 07777) == 0;
+	free(path);
+	return written;
+}
+
 /* Let the file set these, and nothing else of that name; with a value NULL, nothing. */
 bool
 elector_config_write(const char *file, const ElectorSetting *settings, int nsettings,
@@ -203,7 +222,7 @@ elector_config_write(const char *file, const ElectorSetting *settings, int nsett
 		}
 		to = stpcpy(to, "'\n");
 	}
-	return elector_disk_write(file, result, to - result);
+	return replace_config(file, result);
 }
 
 /* Take their lines out. */
@@ -213,7 +232,7 @@ elector_config_drop(const char *file, const ElectorSetting *settings, int nsetti
 	char	   *text = read_config(file);
 	char	   *result = text ? rewrite(text, settings, nsettings, NULL, 0) : NULL;
 
-	return result != NULL && elector_disk_write(file, result, strlen(result));
+	return result != NULL && replace_config(file, result);
 }
 
 /* A length of time as it stands in a configuration file; unit: of a bare number. */
