@@ -360,6 +360,11 @@ configure(void *arg, const char *clone)
 		!elector_config_drop(psprintf("%s/postgresql.auto.conf", clone), settings, count))
 		return false;
 
+	/* Nobody starts it under the leader's name by what was cloned of its configuration. */
+	if (options.config_file != NULL &&
+		strncmp(options.config_file, options.data_directory, strlen(options.data_directory)) != 0)
+		unlink(psprintf("%s/postgresql.conf", clone));
+
 	options.data_directory = clone;
 	libraries = elector_config_get(&options, "shared_preload_libraries", &problem);
 	if (problem != NULL)
