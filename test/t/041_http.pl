@@ -254,7 +254,7 @@ $cluster->start_etcd;
 wait_for_http($cluster, $new, '/leader', 200);
 wait_for_http($cluster, $_, '/follower?lag=1MB', 200) foreach grep { $_ ne $new } $cluster->nodes;
 check_paths($new, 'leader', 'etcd is back');
-$cluster->reload_line($new, 'pg_elector.failsafe', 'on');
+$cluster->reload_line($new, 'pg_elector.failsafe', undef);
 
 #
 # A standby that holds what the leader has not is none to read from.
