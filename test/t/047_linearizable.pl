@@ -194,17 +194,17 @@ $leader = $cluster->wait_for_leader;
 $cluster->wait_for_follower($_, 60) foreach grep { $_ ne $leader } $cluster->nodes;
 pass('a backend crashed');
 
-# Without etcd it leads by promises; when one that has to promise is gone, it closes.
+# Without etcd it leads by promises; when nobody is left who promises, it closes.
 $cluster->stop_all('e1');
 $cluster->wait_for_status($leader, $leader, { state => 'open', detail => qr/^leads by the members' promises/ });
 $clients->wait_for_acks(100);
 my $stopped = now_us();
-my ($promiser) = grep { $_ ne $leader } $cluster->nodes;
-$cluster->stop_all($promiser);
+my @promisers = grep { $_ ne $leader } $cluster->nodes;
+$cluster->stop_all($_) foreach @promisers;
 $cluster->poll_until(
 	sub { grep { $_->{node} eq $leader && $_->{at} >= $stopped && $_->{sqlstate} =~ /^(25006|57P03)$/ } $clients->errors },
 	20, "$leader to close without etcd and a promise");
-$cluster->cont_all($promiser);
+$cluster->cont_all($_) foreach @promisers;
 $clients->wait_for_acks(100);
 $cluster->cont_all('e1');
 $clients->wait_for_acks(100);

@@ -104,7 +104,7 @@ lead('n1');
 	is($cluster->term($new), $term + 1, 'WAL volume full: another leads');
 	is(reason($new), 'leader full', 'the history says why');
 	$cluster->wait_for_follower('n1');
-	$cluster->poll_until(sub { $cluster->status_of($new, 'n1')->{detail} =~ /no room for WAL/ }, 20, 'n1 to have no room');
+	$cluster->poll_until(sub { ($cluster->status_of($new, 'n1')->{detail} // '') =~ /no room for WAL/ }, 20, 'n1 to have no room');
 	my $refused = $cluster->try_psql($new, q{SELECT elector_switchover('n1')}, timeout => 60);
 	like($refused->{err}, qr/the target has no room for WAL/, 'and no switchover to it is made');
 
