@@ -311,7 +311,7 @@ check_endpoints(ElectorCheck *check)
 	else if (answered + silent == 1)
 		elector_verdict(check, ELECTOR_VERDICT_WARN,
 						"In production let etcd have three members, and name them all in pg_elector.etcd.",
-						"etcd has one endpoint: while it is down, writes stop");
+						"etcd has one endpoint: while it is down, there is no change of the leader");
 }
 
 /* The shortest lease, and the right to write. */

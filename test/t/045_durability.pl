@@ -102,7 +102,7 @@ ok(!$row->{safe}, 'a failover would not be safe');
 is($row->{missing}, join(', ', @followers), 'who is missing');
 $cluster->revive($_), $cluster->start($_) foreach @followers;
 ok($waiting->finish(60)->{ok}, 'and is acknowledged when one is back');
-$cluster->wait_for_follower($_, 60), $cluster->remember($_) foreach @followers;
+$cluster->wait_for_follower($_, 60), $cluster->wait_until_counts($_), $cluster->remember($_) foreach @followers;
 
 # Leader and one follower gone: who is left may lack what the two had.
 $cluster->kill_all($leader);
